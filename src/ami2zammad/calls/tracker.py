@@ -1,0 +1,680 @@
+"""The call tracker: signals of the PBX in, log entries of Zammad out.
+
+A pure state machine. It never asks the time and never waits: time comes with each signal, `advance` tells it that
+time has passed, `next_deadline` says when that matters. The rules that it fulfils are numbered as in
+docs/calls.md.
+
+Who talks with whom is read off the bridges, not off dial events: only who shares a conversation with the party has
+answered, however the PBX brought them together (Dial, queue, pick-up, parking, transfer, Local channels).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from fnmatch import translate
+from typing import Any, Final
+
+from . import causes
+from .call import Call
+from .channels import DEFAULT_TRUNK_CONTEXTS, Channel, Side, Switchboard, TrunkPatterns
+from .directory import Agent, Directory
+from .entry import LogEntry
+from .events import VOICEMAIL, CallEvent, Cause, Direction
+from .numbers import NumberPlan, is_diallable
+from .signalling import (
+    ApplicationSeen,
+    BlindTransferred,
+    BridgeEntered,
+    BridgeLeft,
+    ChannelCreated,
+    ChannelGone,
+    ChannelListed,
+    ChannelRenamed,
+    ChannelState,
+    ChannelStateChanged,
+    DialBegan,
+    DialEnded,
+    HangupRequested,
+    LocalBridged,
+    MemberCalled,
+    Parked,
+    QueueJoined,
+    QueueLeft,
+    Signal,
+    Snapshot,
+)
+
+# A caller who is up, in no queue and rings nobody is in an IVR or in voicemail: asked soon, then ever less often.
+_FIRST_QUESTION_AFTER: Final = 0.2
+_QUESTIONS_AT_MOST_EVERY: Final = 5.0
+# Ended channels are remembered for this long, so that a signal that comes twice does not raise the dead.
+_REMEMBER_ENDED_FOR: Final = 30.0
+_REMEMBER_ENDED: Final = 10_000
+_CAUSE_UNKNOWN: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerRules:
+    """How this PBX is set up, as far as calls are concerned (see the settings of the same names).
+
+    `settle` is in seconds.
+    """
+
+    instance: str = ""
+    trunks: tuple[str, ...] = ()
+    trunk_contexts: tuple[str, ...] = DEFAULT_TRUNK_CONTEXTS
+    announce_on_arrival: bool = False
+    settle: float = 0.1
+    voicemail_applications: tuple[str, ...] = ("VoiceMail",)
+    ignore_contexts: tuple[str, ...] = ()
+    numbers: NumberPlan = field(default_factory=NumberPlan)
+    directory: Directory = field(default_factory=Directory)
+
+
+@dataclass(frozen=True, slots=True)
+class _Talker:
+    """Somebody whom the party may talk with: `identity` tells two of them apart, the rest is for Zammad."""
+
+    identity: str
+    name: str
+    answering_number: str
+    from_number: str
+    """The number that an agent's outbound call comes from."""
+
+
+class CallTracker:
+    """Follows every call of one PBX."""
+
+    def __init__(self, rules: TrackerRules) -> None:
+        self._rules = rules
+        self._sides = TrunkPatterns(rules.trunks, rules.trunk_contexts)
+        self._ignored = re.compile("|".join(translate(glob) for glob in rules.ignore_contexts) or r"(?!)")
+        self._voicemail = frozenset(name.lower() for name in rules.voicemail_applications)
+        self._switchboard = Switchboard()
+        self._calls: dict[str, Call] = {}
+        self._ended: OrderedDict[str, float] = OrderedDict()
+        self._waiting: dict[str, Call] = {}
+        self._now = float("-inf")
+        # One method a kind of signal, found by its class: the order of the table is that of signalling.py.
+        self._handlers: dict[type, Callable[[Any], list[CallEvent]]] = {
+            ChannelCreated: self._channel_created,
+            ChannelStateChanged: self._channel_state_changed,
+            ChannelRenamed: self._channel_renamed,
+            DialBegan: self._dial_began,
+            DialEnded: self._dial_ended,
+            HangupRequested: self._hangup_requested,
+            ChannelGone: self._channel_gone,
+            BridgeEntered: self._bridge_entered,
+            BridgeLeft: self._bridge_left,
+            LocalBridged: self._local_bridged,
+            QueueJoined: self._queue_joined,
+            QueueLeft: self._queue_left,
+            MemberCalled: self._member_called,
+            BlindTransferred: self._blind_transferred,
+            Parked: self._parked,
+            ApplicationSeen: self._application_seen,
+            Snapshot: self._reconcile,
+        }
+
+    # -- the face ------------------------------------------------------------------------------------------
+
+    def handle(self, signal: Signal) -> list[CallEvent]:
+        """Take in one signal; return what is to be told to Zammad, in order."""
+        events = self.advance(signal.at)
+        events += self._handlers[type(signal)](signal)
+        return events
+
+    def advance(self, now: float) -> list[CallEvent]:
+        """Let time pass until `now` (seconds, the clock of the signals); return what became due."""
+        self._now = max(self._now, now)
+        self._forget_ended()
+        events: list[CallEvent] = []
+        for call in [call for call in self._waiting.values() if _is_due(call, self._now)]:
+            entry = call.open_entry
+            if entry is not None and entry.announce_at is not None and entry.announce_at <= self._now:
+                events += entry.announce(entry.announce_at)
+            if entry is not None and call.end_at is not None and call.end_at <= self._now:
+                events += self._end(call, self._now, _CAUSE_UNKNOWN)
+            self._schedule(call)
+        return events
+
+    @property
+    def next_deadline(self) -> float | None:
+        """When `advance` or `questions` has something to do next; None: not before another signal."""
+        times = [time for call in self._waiting.values() for time in _deadlines(call)]
+        return min(times, default=None)
+
+    def questions(self, now: float) -> list[str]:
+        """Return the names of the channels of which to ask now which application they run.
+
+        An account without the `dialplan` class never sees Newexten; the answer comes as `ApplicationSeen`.
+        """
+        names = []
+        for call in list(self._waiting.values()):
+            if call.next_question_at is None or call.next_question_at > now or call.party is None:
+                continue
+            names.append(call.party.name)
+            call.question_delay = min(call.question_delay * 2, _QUESTIONS_AT_MOST_EVERY)
+            call.next_question_at = now + call.question_delay
+        return names
+
+    def close(self, at: float) -> list[CallEvent]:
+        """End every entry that is open: the stream has ended and nobody will say how the calls went on."""
+        return self._reconcile(Snapshot(at, ()))
+
+    @property
+    def live_calls(self) -> int:
+        """How many calls have a log entry that is open or pending."""
+        return sum(1 for call in set(self._calls.values()) if call.open_entry is not None)
+
+    @property
+    def live_channels(self) -> int:
+        """How many channels are tracked."""
+        return len(self._switchboard.channels)
+
+    @property
+    def tracked_calls(self) -> int:
+        """How many calls are tracked, internal ones too; 0 when all channels are gone."""
+        return len(self._calls)
+
+    # -- channels come and go (rules 1 to 3) ----------------------------------------------------------------
+
+    def _channel_created(self, signal: ChannelCreated) -> list[CallEvent]:
+        if signal.uniqueid in self._switchboard.channels or signal.uniqueid in self._ended:
+            return []
+        call = self._calls.get(signal.linkedid)
+        if call is None:
+            instance = f"{self._rules.instance}-" if self._rules.instance else ""
+            call = self._calls[signal.linkedid] = Call(instance + signal.linkedid)
+        channel = Channel(
+            uniqueid=signal.uniqueid,
+            linkedid=signal.linkedid,
+            name=signal.name,
+            side=self._sides.side_of(signal.name, signal.context),
+            context=signal.context,
+            exten=signal.exten,
+            caller_number=signal.caller_number,
+            caller_name=signal.caller_name,
+            state=signal.state,
+            call=call,
+        )
+        self._switchboard.channels[channel.uniqueid] = channel
+        call.channels[channel.uniqueid] = channel
+        if channel.side is Side.PLUMBING or call.first_device:
+            return []
+        return self._first_device(call, channel, signal.at)
+
+    def _first_device(self, call: Call, channel: Channel, at: float) -> list[CallEvent]:
+        call.first_device = channel.uniqueid
+        if self._ignored.fullmatch(channel.context):
+            call.ignored = True
+        elif channel.side is Side.INSIDE:
+            call.agent = channel
+        elif channel.state != ChannelState.DOWN:
+            # An outside channel that is DOWN is one that the PBX dials: outbound, see _outside_leg_dialled.
+            call.direction = Direction.IN
+            call.party = channel
+            entry = call.begin_entry(
+                self._rules.numbers.party(channel.caller_number),
+                self._rules.numbers.party(channel.exten) if is_diallable(channel.exten) else channel.exten or "s",
+                direction=Direction.IN,
+            )
+            if self._rules.announce_on_arrival:
+                return entry.announce(at)
+        return []
+
+    def _channel_state_changed(self, signal: ChannelStateChanged) -> list[CallEvent]:
+        channel = self._known(signal.uniqueid, signal.linkedid)
+        if channel is not None:
+            channel.state = signal.state
+            self._schedule(channel.call)
+        return []
+
+    def _channel_renamed(self, signal: ChannelRenamed) -> list[CallEvent]:
+        channel = self._switchboard.channels.get(signal.uniqueid)
+        if channel is None:
+            return []
+        channel.name = signal.name
+        if channel is not channel.call.party:
+            channel.side = self._sides.side_of(channel.name, channel.context)
+        return self._conversations_changed([channel], signal.at)
+
+    def _channel_gone(self, signal: ChannelGone) -> list[CallEvent]:
+        channel = self._switchboard.channels.get(signal.uniqueid)
+        if channel is None:
+            return []
+        call = channel.call
+        neighbours = list(self._switchboard.around(channel))
+        self._switchboard.remove(channel)
+        call.channels.pop(channel.uniqueid, None)
+        self._ended[channel.uniqueid] = signal.at
+        entry = call.open_entry
+        if entry is not None and channel.dialled and channel.side is not Side.PLUMBING and not call.queue:
+            self._count_outcome(entry, channel, signal.cause)
+        events = self._end_if_over(call, channel, signal)
+        events += self._conversations_changed(neighbours, signal.at)
+        if not call.channels:
+            events += self._end(call, signal.at, signal.cause)
+            self._forget(call)
+        else:
+            self._schedule(call)
+        return events
+
+    @staticmethod
+    def _count_outcome(entry: LogEntry, leg: Channel, cause: int) -> None:
+        if leg.dial_status not in {"ANSWER", "FORWARD"} and not entry.answered:
+            entry.add_outcome(causes.of_leg(leg.dial_status, cause))
+
+    def _known(self, uniqueid: str, linkedid: str) -> Channel | None:
+        """Return a channel, having moved it to the call of the Linkedid that it has now."""
+        channel = self._switchboard.channels.get(uniqueid)
+        if channel is None or not linkedid or channel.linkedid == linkedid:
+            return channel
+        channel.linkedid = linkedid
+        call = self._calls.setdefault(linkedid, channel.call)
+        # A call that Zammad knows keeps its channels: its entry ends with its own party, not with another's.
+        if call is not channel.call and channel.call.direction is None:
+            left = channel.call
+            left.channels.pop(uniqueid, None)
+            call.channels[uniqueid] = channel
+            channel.call = call
+            if left.agent is channel:
+                left.agent = None
+            if not left.channels:
+                self._forget(left)
+        return channel
+
+    def _forget(self, call: Call) -> None:
+        self._waiting.pop(call.call_id, None)
+        for linkedid in [linkedid for linkedid, known in self._calls.items() if known is call]:
+            del self._calls[linkedid]
+
+    def _forget_ended(self) -> None:
+        while self._ended:
+            uniqueid, at = next(iter(self._ended.items()))
+            if len(self._ended) <= _REMEMBER_ENDED and at + _REMEMBER_ENDED_FOR > self._now:
+                break
+            del self._ended[uniqueid]
+
+    # -- ringing (rules 4 and 5) ----------------------------------------------------------------------------
+
+    def _dial_began(self, signal: DialBegan) -> list[CallEvent]:
+        leg = self._known(signal.dest_uniqueid, signal.dest_linkedid)
+        if leg is None or leg.dialled:
+            return []
+        leg.dialled = True
+        call = leg.call
+        if call.ignored or leg.side is Side.PLUMBING:
+            return []
+        caller = self._known(signal.uniqueid, signal.linkedid)
+        if leg.side is Side.OUTSIDE:
+            leg.number = self._number_dialled(signal, caller)
+            if call.direction is not Direction.IN:
+                return self._outside_leg_dialled(call, leg, signal)
+        entry = call.open_entry
+        if entry is None or entry.answered or call.direction is not Direction.IN:
+            return []
+        if leg.side is Side.INSIDE:
+            entry.add_user(self._name_of(leg))
+        return self._someone_is_tried(call, entry, signal.at)
+
+    def _someone_is_tried(self, call: Call, entry: LogEntry, at: float) -> list[CallEvent]:
+        """Note that it is known whom an inbound call is for; announced when the others have had time to join in."""
+        entry.tried = True
+        if not entry.announced and entry.announce_at is None:
+            entry.announce_at = at + self._rules.settle
+        self._schedule(call)
+        return []
+
+    def _number_dialled(self, signal: DialBegan, caller: Channel | None) -> str:
+        """Return the outside number that a dial is for, the line prefix removed.
+
+        What the agent dialled is the best source. In a macro or a subroutine the dialling channel stands at `s`; what
+        it was created with tells then, unless it came from outside; last of all what the trunk is given.
+        """
+        first_exten = caller.exten if caller is not None and caller.side is not Side.OUTSIDE else ""
+        for candidate in (signal.exten, first_exten):
+            if is_diallable(candidate):
+                return self._rules.numbers.dialled(candidate)
+        # `492214710334@trunk`, `trunk/492214710334` and `PJSIP/492214710334@trunk` are the forms there are.
+        parts = re.split(r"[@/]", signal.dial_string)
+        number = next((part for part in parts if is_diallable(part)), signal.dial_string)
+        return self._rules.numbers.party(number)
+
+    def _outside_leg_dialled(self, call: Call, leg: Channel, signal: DialBegan) -> list[CallEvent]:
+        """Begin an outbound entry; a second trunk that is tried for the same number belongs to the first's."""
+        entry = call.open_entry
+        if entry is not None:
+            return []
+        call.direction = Direction.OUT
+        call.party = None
+        call.end_at = None
+        agent = self._agent_at(call.agent) if call.agent is not None else Agent("")
+        entry = call.begin_entry(
+            self._outbound_number(agent, signal.caller_number), leg.number, direction=Direction.OUT
+        )
+        entry.tried = True
+        entry.add_user(agent.name)
+        return entry.announce(signal.at)
+
+    def _outbound_number(self, agent: Agent, shown: str) -> str:
+        """Return where an outbound call comes from: the agent's own number, else what is shown, else the extension."""
+        numbers = self._rules.numbers
+        if agent.number:
+            return numbers.party(agent.number)
+        if is_diallable(shown) or not agent.extension:
+            return numbers.party(shown)
+        return agent.extension
+
+    def _dial_ended(self, signal: DialEnded) -> list[CallEvent]:
+        leg = self._switchboard.channels.get(signal.dest_uniqueid)
+        if leg is not None and not leg.dial_status:
+            leg.dial_status = signal.status or "UNKNOWN"
+            self._schedule(leg.call)
+        return []
+
+    def _member_called(self, signal: MemberCalled) -> list[CallEvent]:
+        leg = self._switchboard.channels.get(signal.dest_uniqueid)
+        if leg is not None and "/" not in signal.member_name:
+            leg.member_name = signal.member_name
+        return []
+
+    def _queue_joined(self, signal: QueueJoined) -> list[CallEvent]:
+        channel = self._switchboard.channels.get(signal.uniqueid)
+        if channel is None or channel is not channel.call.party:
+            return []
+        call = channel.call
+        entry = call.open_entry
+        if entry is None:
+            return []
+        call.queue = signal.queue
+        if entry.answered:
+            call.transferred_to_queue = signal.queue
+            return []
+        events: list[CallEvent] = []
+        if entry.queue and entry.queue != signal.queue:
+            # Rule 8: an unanswered call moves from one queue to another.
+            events = entry.hang_up(signal.at, Cause.FORWARDED)
+            entry = call.begin_entry(entry.from_number, entry.to_number, direction=entry.direction)
+        entry.queue = signal.queue
+        return events + self._someone_is_tried(call, entry, signal.at)
+
+    def _queue_left(self, signal: QueueLeft) -> list[CallEvent]:
+        channel = self._switchboard.channels.get(signal.uniqueid)
+        if channel is None or channel.call.queue != signal.queue:
+            return []
+        channel.call.queue = ""
+        entry = channel.call.open_entry
+        if entry is not None:
+            entry.add_outcome(Cause.NO_ANSWER)
+        self._schedule(channel.call)
+        return []
+
+    # -- conversations (rules 6 and 8) ----------------------------------------------------------------------
+
+    def _bridge_entered(self, signal: BridgeEntered) -> list[CallEvent]:
+        channel = self._known(signal.uniqueid, signal.linkedid)
+        if channel is None:
+            return []
+        before = list(self._switchboard.around(channel))
+        if signal.holding:
+            self._switchboard.leave(channel)
+        else:
+            self._switchboard.enter(channel, signal.bridge)
+        return self._conversations_changed([channel, *before, *self._switchboard.around(channel)], signal.at)
+
+    def _bridge_left(self, signal: BridgeLeft) -> list[CallEvent]:
+        channel = self._switchboard.channels.get(signal.uniqueid)
+        if channel is None or channel.bridge != signal.bridge:
+            return []
+        before = list(self._switchboard.around(channel))
+        self._switchboard.leave(channel)
+        return self._conversations_changed([channel, *before], signal.at)
+
+    def _local_bridged(self, signal: LocalBridged) -> list[CallEvent]:
+        first = self._switchboard.channels.get(signal.first_uniqueid)
+        second = self._switchboard.channels.get(signal.second_uniqueid)
+        if first is None or second is None:
+            return []
+        first.local_peer, second.local_peer = second.uniqueid, first.uniqueid
+        return self._conversations_changed(self._switchboard.around(first), signal.at)
+
+    def _conversations_changed(self, devices: Iterable[Channel], at: float) -> list[CallEvent]:
+        """Look again at every call whose party may have gained or lost somebody to talk with."""
+        events: list[CallEvent] = []
+        calls = {channel.call.call_id: channel.call for channel in devices}
+        for call in calls.values():
+            if call.open_entry is not None:
+                events += self._look_at(call, at)
+            self._schedule(call)
+        return events
+
+    def _look_at(self, call: Call, at: float) -> list[CallEvent]:
+        entry = call.open_entry
+        if call.party is None and call.direction is Direction.OUT:
+            call.party = self._leg_that_answered(call)
+        if entry is None or call.party is None:
+            return []
+        talkers = [self._talker(call, device) for device in self._switchboard.around(call.party)]
+        if not talkers:
+            return []
+        call.end_at = None
+        if any(talker.identity == entry.talker for talker in talkers):
+            call.transferred_to = call.transferred_to_queue = ""
+            return []
+        events: list[CallEvent] = []
+        if entry.answered:
+            events = entry.hang_up(at, Cause.FORWARDED)
+            entry = self._passed_on(call, entry, talkers[0])
+        return events + self._answered(call, entry, talkers[0], at)
+
+    def _leg_that_answered(self, call: Call) -> Channel | None:
+        for leg in call.devices(Side.OUTSIDE):
+            if any(device.side is Side.INSIDE for device in self._switchboard.around(leg)):
+                return leg
+        return None
+
+    @staticmethod
+    def _answered(call: Call, entry: LogEntry, talker: _Talker, at: float) -> list[CallEvent]:
+        call.next_question_at = None
+        if call.direction is Direction.OUT:
+            # Zammad would put `user` in the place of the customer's name.
+            return entry.answer(at, talker.identity, "", "")
+        return entry.answer(at, talker.identity, talker.name, talker.answering_number)
+
+    def _passed_on(self, call: Call, entry: LogEntry, talker: _Talker) -> LogEntry:
+        """Begin the entry of the party who talks now."""
+        if entry.direction is Direction.OUT:
+            from_number, to_number = talker.from_number or entry.from_number, entry.to_number
+        else:
+            target = call.transferred_to if is_diallable(call.transferred_to) else ""
+            to_number = self._rules.numbers.dialled(target) if target else talker.identity
+            from_number = entry.from_number
+        successor = call.begin_entry(from_number, to_number, direction=entry.direction)
+        successor.add_user(talker.name)
+        successor.queue = call.transferred_to_queue
+        call.transferred_to = call.transferred_to_queue = ""
+        return successor
+
+    def _talker(self, call: Call, device: Channel) -> _Talker:
+        if device.side is Side.OUTSIDE:
+            number = device.number or self._rules.numbers.party(device.caller_number)
+            return _Talker(number, "", number, "")
+        agent = self._agent_at(device)
+        from_number = self._outbound_number(agent, "") if call.direction is Direction.OUT else ""
+        return _Talker(agent.extension, self._name_of(device), agent.answering_number or agent.extension, from_number)
+
+    def _agent_at(self, device: Channel) -> Agent:
+        name = device.caller_name if device.caller_name != "<unknown>" else ""
+        return self._rules.directory.agent_at(device.endpoint, device.caller_number, name)
+
+    def _name_of(self, device: Channel) -> str:
+        agent = self._agent_at(device)
+        return agent.name or device.member_name or agent.extension
+
+    def _blind_transferred(self, signal: BlindTransferred) -> list[CallEvent]:
+        for uniqueid in (signal.transferee_uniqueid, signal.transferer_uniqueid):
+            channel = self._switchboard.channels.get(uniqueid)
+            if channel is not None and channel.call.open_entry is not None:
+                channel.call.transferred_to = signal.exten
+                break
+        return []
+
+    def _parked(self, signal: Parked) -> list[CallEvent]:
+        channel = self._switchboard.channels.get(signal.uniqueid)
+        if channel is not None and channel.call.open_entry is not None:
+            # Whoever retrieves the call is the new party, not the parking space; the call waits for that.
+            channel.call.transferred_to = ""
+            channel.call.end_at = None
+        return []
+
+    def _application_seen(self, signal: ApplicationSeen) -> list[CallEvent]:
+        channel = self._switchboard.channels.get(signal.uniqueid)
+        if channel is None or signal.application.lower() not in self._voicemail:
+            return []
+        call = channel.call
+        entry = call.open_entry
+        if entry is None or entry.answered or channel is not call.party or call.direction is not Direction.IN:
+            return []
+        events = entry.answer(signal.at, VOICEMAIL, VOICEMAIL, "")
+        self._schedule(call)
+        return events
+
+    # -- the end (rule 7) -----------------------------------------------------------------------------------
+
+    def _hangup_requested(self, signal: HangupRequested) -> list[CallEvent]:
+        channel = self._switchboard.channels.get(signal.uniqueid)
+        if channel is None:
+            return []
+        call = channel.call
+        entry = call.open_entry
+        caller = call.party if call.direction is Direction.IN else call.agent
+        if entry is not None and channel is caller and not entry.answered:
+            entry.caller_gave_up = entry.caller_gave_up or call.still_trying() or not entry.tried
+        return []
+
+    def _end_if_over(self, call: Call, gone: Channel, signal: ChannelGone) -> list[CallEvent]:
+        if call.party is not None:
+            if gone is call.party:
+                return self._end(call, signal.at, signal.cause)
+            if call.direction is Direction.OUT and call.end_at is None and not call.devices(Side.INSIDE):
+                # The agent has gone and the customer is still there: a transfer may be under way, and its
+                # events come in any order. Wait for the end of that, or for a moment where there is none.
+                call.end_at = signal.at + self._rules.settle if not call.transferred_to else None
+        elif call.direction is Direction.OUT and not call.devices(Side.INSIDE) and gone.side is Side.INSIDE:
+            return self._end(call, signal.at, signal.cause)
+        return []
+
+    def _end(self, call: Call, at: float, cause: int) -> list[CallEvent]:
+        entry = call.open_entry
+        if entry is None:
+            return []
+        for leg in call.channels.values():
+            if leg.dialled and leg.dial_status and leg.side is not Side.PLUMBING:
+                # Its own end has not been reported yet; the caller's channel got the same cause.
+                self._count_outcome(entry, leg, max(cause, 0))
+        call.end_at = None
+        events = entry.hang_up(at, self._cause(entry, cause))
+        if call.direction is Direction.OUT:
+            call.party = None
+        self._schedule(call)
+        return events
+
+    @staticmethod
+    def _cause(entry: LogEntry, cause: int) -> Cause:
+        if entry.answered:
+            return Cause.NORMAL_CLEARING
+        if entry.caller_gave_up or cause == _CAUSE_UNKNOWN:
+            return Cause.CANCEL
+        return entry.outcome or causes.of_number(cause) or Cause.NO_ANSWER
+
+    # -- time, and what was missed --------------------------------------------------------------------------
+
+    def _schedule(self, call: Call) -> None:
+        """Keep `call` among those that time concerns, or take it from there."""
+        party = call.party
+        entry = call.open_entry
+        in_dialplan = (
+            entry is not None
+            and not entry.answered
+            and call.direction is Direction.IN
+            and party is not None
+            and party.up
+            and not call.still_trying()
+        )
+        if not in_dialplan:
+            call.next_question_at = None
+        elif call.next_question_at is None:
+            call.question_delay = _FIRST_QUESTION_AFTER
+            call.next_question_at = self._now + call.question_delay
+        if any(True for _ in _deadlines(call)):
+            self._waiting[call.call_id] = call
+        else:
+            self._waiting.pop(call.call_id, None)
+
+    def _reconcile(self, snapshot: Snapshot) -> list[CallEvent]:
+        """Make what is known equal to what is there: end what is gone, take in what is new."""
+        events: list[CallEvent] = []
+        listed = {channel.uniqueid: channel for channel in snapshot.channels}
+        for uniqueid in [uniqueid for uniqueid in self._switchboard.channels if uniqueid not in listed]:
+            events += self._channel_gone(ChannelGone(snapshot.at, uniqueid, _CAUSE_UNKNOWN))
+        # The oldest first: the first device of a call decides its direction.
+        for channel in sorted(listed.values(), key=lambda channel: _age(channel.uniqueid)):
+            for signal in self._as_signals(channel, snapshot.at):
+                events += self._handlers[type(signal)](signal)
+        return events
+
+    def _as_signals(self, listed: ChannelListed, at: float) -> list[Signal]:
+        """Return the signals that would have led to where a listed channel is."""
+        signals: list[Signal] = []
+        if listed.uniqueid not in self._switchboard.channels:
+            first = listed.uniqueid == listed.linkedid
+            signals.append(
+                ChannelCreated(
+                    at=at,
+                    uniqueid=listed.uniqueid,
+                    linkedid=listed.linkedid,
+                    name=listed.name,
+                    state=ChannelState.RING if first else ChannelState.DOWN,
+                    context=listed.context,
+                    exten=listed.exten,
+                    caller_number=listed.caller_number,
+                    caller_name=listed.caller_name,
+                )
+            )
+            if not first:
+                signals.append(
+                    DialBegan(at, listed.linkedid, listed.linkedid, listed.uniqueid, listed.linkedid, listed.exten)
+                )
+        signals.append(ChannelStateChanged(at, listed.uniqueid, listed.linkedid, listed.state))
+        if listed.bridge:
+            signals.append(BridgeEntered(at, listed.uniqueid, listed.linkedid, listed.bridge))
+        if listed.application:
+            signals.append(ApplicationSeen(at, listed.uniqueid, listed.application))
+        return signals
+
+
+def _deadlines(call: Call) -> Iterable[float]:
+    entry = call.open_entry
+    if entry is not None and entry.announce_at is not None:
+        yield entry.announce_at
+    if call.end_at is not None:
+        yield call.end_at
+    if call.next_question_at is not None:
+        yield call.next_question_at
+
+
+def _is_due(call: Call, now: float) -> bool:
+    return any(time <= now for time in _deadlines(call))
+
+
+def _age(uniqueid: str) -> tuple[float, int]:
+    """Return what sorts `[systemname-]epoch.sequence` by time; odd ones come last."""
+    epoch, _, sequence = uniqueid.rpartition("-")[2].partition(".")
+    try:
+        return float(epoch), int(sequence)
+    except ValueError:
+        return float("inf"), 0
