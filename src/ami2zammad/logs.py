@@ -1,0 +1,128 @@
+"""Structured logs: one event, one line, one stable dotted name; secrets and control characters never get in.
+
+The names and their fields are an interface for operators and are listed in docs/logs.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable, MutableMapping
+from typing import Any, Final, Literal, TextIO
+
+import structlog
+
+REDACTED: Final = "[secret]"
+# Replacing every "a" in the log because somebody's secret is "a" would hide nothing and spoil everything.
+_SHORTEST_SECRET: Final = 4
+# Line and paragraph separators break lines for some readers though they are no control characters.
+_BREAKS: Final = frozenset("\u2028\u2029")
+
+
+class Redaction:
+    """A structlog processor that keeps secrets and control characters out of every value.
+
+    It is the last line of defence: nothing that knows a secret should put it into a log in the first place.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        # The longest first: one secret may be part of another (the token of the URL).
+        self._secrets = sorted({secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}, key=len, reverse=True)
+
+    def __call__(self, _: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Clean all values of `event`, however deep."""
+        for key in list(event):
+            # structlog's own notes (underscore) are not printed.
+            if not key.startswith("_"):
+                event[key] = self.clean(event[key])
+        return event
+
+    def clean(self, value: Any) -> Any:  # noqa: ANN401 - a log event may hold anything
+        """Return `value` without secrets and without control characters."""
+        if isinstance(value, bool | int | float | None):
+            return value
+        if isinstance(value, dict):
+            return {self.text(str(key)): self.clean(one) for key, one in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self.clean(one) for one in value]
+        return self.text(value if isinstance(value, str) else str(value))
+
+    def text(self, text: str) -> str:
+        """Return `text` without secrets and without control characters (line breaks of tracebacks stay)."""
+        for secret in self._secrets:
+            text = text.replace(secret, REDACTED)
+        if text.isprintable():
+            return text
+        return "".join("\ufffd" if _is_control(character) else character for character in text)
+
+
+def _is_control(character: str) -> bool:
+    code = ord(character)
+    return (code < 0x20 and character not in "\n\t") or 0x7F <= code < 0xA0 or character in _BREAKS  # noqa: PLR2004
+
+
+def _one_line(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Keep line breaks out of a console line; JSON escapes them by itself. A traceback may have several lines."""
+    for key, value in event.items():
+        if isinstance(value, str) and key != "exception":
+            event[key] = value.replace("\n", "\\n")
+    return event
+
+
+def _head_first(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Put what every line has where the eye looks first."""
+    head = {key: event.pop(key) for key in ("timestamp", "level", "event", "call_id") if key in event}
+    return {**head, **event}
+
+
+def _foreign(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Give what a library logs (prose) a stable name."""
+    event["message"] = event.get("event", "")
+    event["event"] = "library.log"
+    return event
+
+
+def configure_logging(
+    *,
+    level: Literal["debug", "info", "warning", "error"] = "info",
+    form: Literal["json", "console"] | None = None,
+    secrets: Iterable[str] = (),
+    stream: TextIO | None = None,
+) -> None:
+    """Send all logs, ours and the libraries', to `stream` (standard output).
+
+    `form` None: console on a terminal, else JSON lines.
+    """
+    stream = stream or sys.stdout
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    console = form == "console" or (form is None and stream.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=not console, key="timestamp"),
+        structlog.processors.format_exc_info,
+        Redaction(secrets),
+    ]
+    last: list[structlog.typing.Processor] = (
+        [_one_line, structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        if console
+        else [_head_first, structlog.processors.JSONRenderer(ensure_ascii=False)]
+    )
+    structlog.configure(
+        processors=[*shared, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, _foreign],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *shared, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    # What libraries say below a warning is about themselves, not about calls.
+    root.setLevel(max(threshold, logging.WARNING) if threshold > logging.DEBUG else logging.DEBUG)
+    logging.captureWarnings(capture=True)

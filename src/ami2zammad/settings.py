@@ -1,0 +1,385 @@
+"""Every setting, typed, with its default and its reason.
+
+Three sources, the later over the earlier: the TOML file, the environment (`AMI2ZAMMAD_<SECTION>__<KEY>`), and files
+that hold secrets (systemd's `$CREDENTIALS_DIRECTORY`, Docker's `/run/secrets`), named like the variables.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+DEFAULT_CONFIG: Final = Path("/etc/ami2zammad/ami2zammad.toml")
+_PREFIX: Final = "AMI2ZAMMAD_"
+_NESTED: Final = "__"
+_DOCKER_SECRETS: Final = Path("/run/secrets")
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; `problems` says in one line each what to change, and where."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def _no_control_characters(value: str) -> str:
+    if any(ord(character) < ord(" ") or ord(character) == 0x7F for character in value):  # noqa: PLR2004 DEL
+        raise ValueError("must not contain line breaks or other control characters")
+    return value
+
+
+def _country(value: str) -> str:
+    import phonenumbers  # noqa: PLC0415 - a second of start-up that `--help` need not pay
+
+    value = value.upper()
+    if value not in phonenumbers.SUPPORTED_REGIONS:
+        raise ValueError("must be a country in two letters (ISO 3166), such as DE, AT, CH, GB or US")
+    return value
+
+
+def _instance(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{0,64}", value):
+        raise ValueError("may have letters, digits, dot, dash and underscore, at most 64 of them")
+    return value
+
+
+def _cti_url(value: SecretStr) -> SecretStr:
+    url = urlsplit(value.get_secret_value())
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise ValueError("must begin with https:// (or http://) and a host name")
+    if not re.fullmatch(r".*/api/v1/cti/[^/]+", url.path) or url.query or url.fragment:
+        raise ValueError(
+            "must be the whole endpoint from Zammad's page Integrations > CTI (generic), "
+            "https://<your Zammad>/api/v1/cti/<token>"
+        )
+    return value
+
+
+Text = Annotated[str, AfterValidator(_no_control_characters)]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=False)
+
+
+class AsteriskSettings(_Section):
+    """Where Asterisk's manager interface is, and which channels lead outside."""
+
+    host: Text = Field(default="127.0.0.1", min_length=1, description="Host name or address of the PBX.")
+    port: int = Field(
+        default=5038, ge=1, le=65535, description="Port of the manager interface (5039 is usual with TLS)."
+    )
+    username: Text = Field(min_length=1, description="Name of the account in manager.conf.")
+    secret: Annotated[SecretStr, Field(min_length=1)] = Field(description="Secret of that account.")
+    tls: bool = Field(default=False, description="Speak TLS.")
+    ca_file: Path | None = Field(default=None, description="Certificates to trust (PEM); the system's if empty.")
+    auth: Literal["plain", "md5"] = Field(default="plain", description="md5 keeps the secret off the wire.")
+    trunks: tuple[Text, ...] = Field(
+        default=(), description="Globs on channel names that are trunks, such as PJSIP/trunk*."
+    )
+    trunk_contexts: tuple[Text, ...] = Field(
+        default=("from-trunk*", "from-pstn*", "from-did*", "from-external*", "from-provider*"),
+        description="Globs on the context in which a trunk's channels are created.",
+    )
+    ping_interval: Seconds = Field(default=10.0, description="Seconds between two signs of life asked of Asterisk.")
+    ping_timeout: Seconds = Field(
+        default=5.0, description="Seconds without an answer until the connection counts as dead."
+    )
+
+    @model_validator(mode="after")
+    def _secret_is_one_line(self) -> AsteriskSettings:
+        _no_control_characters(self.secret.get_secret_value())
+        return self
+
+
+class ZammadSettings(_Section):
+    """Where Zammad is, and how it wants to be told."""
+
+    url: Annotated[SecretStr, AfterValidator(_cti_url)] = Field(
+        description="The endpoint of Integrations > CTI (generic), with its token."
+    )
+    format: Literal["json", "form"] = Field(default="json", description="json is what Zammad recommends.")
+    timeout: Seconds = Field(default=5.0, description="Seconds that one request may take.")
+    ca_file: Path | None = Field(default=None, description="Certificates to trust (PEM); the system's if empty.")
+    verify_tls: bool = Field(default=True, description="Check Zammad's certificate.")
+    queue_as_to: bool = Field(
+        default=False, description="Send the queue's name as `to`: popups by Caller Log Filter need it."
+    )
+
+
+class CallSettings(_Section):
+    """When and how calls are told."""
+
+    announce: Literal["ringing", "arrival"] = Field(
+        default="ringing", description="Announce inbound calls when it is known whom they are for, or at once."
+    )
+    settle: float = Field(
+        default=0.1, ge=0, le=10, description="Seconds to wait for the rest of a ring group before a call is announced."
+    )
+    voicemail_applications: tuple[Text, ...] = Field(
+        default=("VoiceMail",), description="Dialplan applications that take messages."
+    )
+    ignore_contexts: tuple[Text, ...] = Field(
+        default=(), description="Globs on the context in which a call begins: such calls are never told."
+    )
+
+
+class NumberSettings(_Section):
+    """How this PBX writes telephone numbers."""
+
+    country: Annotated[str, AfterValidator(_country)] = Field(default="DE", description="What national numbers mean.")
+    outbound_prefix: Annotated[str, Field(pattern=r"^[0-9*#]{0,8}$")] = Field(
+        default="", description="What is dialled before an outside number."
+    )
+
+
+class AgentSettings(_Section):
+    """One agent of the help desk."""
+
+    extension: Text = Field(min_length=1, max_length=64, description="The agent's extension or endpoint name.")
+    name: Text = Field(
+        default="", max_length=250, description="The name to show; what the PBX calls the device if empty."
+    )
+    answering_number: Text = Field(
+        default="", max_length=250, description="What Zammad knows the agent by: e-mail, login or number."
+    )
+    number: Text = Field(default="", max_length=64, description="The agent's own outside number.")
+
+
+class LogSettings(_Section):
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="How much to log.")
+    format: Literal["json", "console"] | None = Field(
+        default=None, description="json: one object a line. Without it: console on a terminal, else json."
+    )
+
+
+class Settings(BaseSettings):
+    """All settings of one bridge."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, env_nested_delimiter=_NESTED, extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    instance: Annotated[str, AfterValidator(_instance)] = Field(
+        default="", description="Name of this PBX; goes before every callId, so that several can share one Zammad."
+    )
+    asterisk: AsteriskSettings
+    zammad: ZammadSettings
+    calls: CallSettings = CallSettings()
+    numbers: NumberSettings = NumberSettings()
+    agents: tuple[AgentSettings, ...] = ()
+    log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _extensions_are_unique(self) -> Settings:
+        extensions = [agent.extension for agent in self.agents]
+        twice = sorted({extension for extension in extensions if extensions.count(extension) > 1})
+        if twice:
+            raise ValueError(f"agents: extension {', '.join(twice)} is named more than once")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - `load_settings` brings the environment
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take nothing but what `load_settings` has read: it knows which file or variable each value is from."""
+        del settings_cls
+        return (init_settings,)
+
+
+class _NamedValues(EnvSettingsSource):
+    """Reads settings out of named texts: the environment, or secret files by their names."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = {name.lower(): text for name, text in values.items()}
+        super().__init__(Settings)
+
+    def _load_env_vars(self) -> Mapping[str, str]:
+        return self._values
+
+
+def load_settings(
+    path: Path,
+    *,
+    environ: Mapping[str, str] | None = None,
+    secret_directories: Sequence[Path] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Read the settings from `path` (may be missing if it is the default), the environment and secret files.
+
+    `secret_directories` defaults to systemd's and Docker's; `overrides` is what the command line says and wins.
+    Raises `ConfigurationError` with every problem that there is.
+    """
+    environ = os.environ if environ is None else environ
+    if secret_directories is None:
+        credentials = environ.get("CREDENTIALS_DIRECTORY")
+        secret_directories = [_DOCKER_SECRETS, *([Path(credentials)] if credentials else [])]
+    problems: list[str] = []
+    origins: dict[tuple[str, ...], str] = {}
+    values: dict[str, Any] = {}
+    _merge(values, _read_toml(path, problems), str(path), origins)
+    variables = {name: text for name, text in environ.items() if name.upper().startswith(_PREFIX)}
+    _merge(values, _named(variables, "environment variable", problems), "environment", origins)
+    for directory in secret_directories:
+        secrets = _read_secrets(directory, problems)
+        _merge(values, _named(secrets, f"file in {directory}", problems), str(directory), origins)
+    _merge(values, dict(overrides or {}), "command line", origins)
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        problems += _explain(error, origins, path)
+    else:
+        if not problems:
+            return settings
+    # Without the chain: the values that pydantic keeps in its error may be secrets.
+    raise ConfigurationError(problems) from None
+
+
+def _read_toml(path: Path, problems: list[str]) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        # Everything may come from the environment (containers); what is missing is then named one by one.
+        if path != DEFAULT_CONFIG:
+            problems.append(f"{path}: no such file; name the right one with --config")
+    except OSError as error:
+        problems.append(f"{path}: cannot be read ({error.strerror}); check its owner and permissions")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        problems.append(f"{path}: is not valid TOML: {error}")
+    return {}
+
+
+def _read_secrets(directory: Path, problems: list[str]) -> dict[str, str]:
+    secrets: dict[str, str] = {}
+    try:
+        files = sorted(directory.iterdir()) if directory.is_dir() else []
+        for file in files:
+            if file.name.upper().startswith(_PREFIX) and file.is_file():
+                secrets[file.name] = file.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        problems.append(f"{directory}: a secret cannot be read ({reason})")
+    return secrets
+
+
+def _named(values: Mapping[str, str], kind: str, problems: list[str]) -> dict[str, Any]:
+    """Return what texts named `AMI2ZAMMAD_SECTION__KEY` set; names that set nothing are problems."""
+    sections = {name.lower() for name in Settings.model_fields}
+    found: dict[str, Any] = {}
+    for name, text in values.items():
+        section = name[len(_PREFIX) :].lower().split(_NESTED)[0]
+        if section not in sections:
+            problems.append(f"{kind} {name}: no such setting{_did_you_mean(section, sections)}")
+            continue
+        try:
+            _merge(found, _NamedValues({name: text})(), kind, {})
+        except SettingsError:
+            # Not chained: its text holds the value.
+            problems.append(f'{kind} {name}: must be JSON, such as ["one", "two"] for a list')
+    return found
+
+
+def _merge(
+    into: dict[str, Any],
+    values: Mapping[str, Any],
+    origin: str,
+    origins: dict[tuple[str, ...], str],
+    at: tuple[str, ...] = (),
+) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            child = into.setdefault(key, {})
+            if isinstance(child, dict):
+                _merge(child, value, origin, origins, (*at, key))
+                continue
+        into[key] = value
+        origins[*at, key] = origin
+
+
+def _explain(error: ValidationError, origins: Mapping[tuple[str, ...], str], path: Path) -> list[str]:
+    problems = []
+    for detail in error.errors(include_url=False, include_input=False, include_context=True):
+        where = tuple(str(part) for part in detail["loc"])
+        # Agents come as a list: `agents.2.name` is the third [[agents]].
+        name = ".".join(where) or "settings"
+        origin = _origin(where, origins) or str(path)
+        variable = _PREFIX + _NESTED.join(where).upper()
+        match detail["type"]:
+            case "extra_forbidden":
+                text = f"unknown key{_did_you_mean(where[-1], _keys_beside(where))}"
+            case "missing" if len(where) == 1:
+                required = [key for key, field in _fields_of(where).items() if field.is_required()]
+                text = f"section [{name}] is missing; it needs at least {' and '.join(required)}"
+            case "missing":
+                text = f"is missing; set it in {path} or as {variable}"
+            case "value_error":
+                text = str(detail["ctx"]["error"])
+            case _:
+                text = _sentence(detail["msg"])
+        problems.append(f"{origin}: {name}: {text}" if where else f"{origin}: {text}")
+    return problems
+
+
+def _origin(where: tuple[str, ...], origins: Mapping[tuple[str, ...], str]) -> str | None:
+    for length in range(len(where), 0, -1):
+        if where[:length] in origins:
+            return origins[where[:length]]
+    return None
+
+
+def _sentence(message: str) -> str:
+    """Turn pydantic's "Input should be …" into a demand."""
+    return message.replace("Input should be", "must be").replace("String should", "must")
+
+
+def _fields_of(where: Sequence[str]) -> Mapping[str, Any]:
+    model: Any = Settings
+    for part in where:
+        if part.isdigit():
+            continue
+        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        if field is None:
+            return {}
+        model = field.annotation
+        if get_origin(model) in {tuple, types.UnionType}:
+            model = next((one for one in get_args(model) if isinstance(one, type)), None)
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        return model.model_fields
+    return {}
+
+
+def _keys_beside(where: Sequence[str]) -> set[str]:
+    return set(_fields_of(where[:-1]))
+
+
+def _did_you_mean(name: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; known are {', '.join(sorted(known))}" if known else ""
