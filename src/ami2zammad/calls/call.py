@@ -18,6 +18,8 @@ class Call:
     """
 
     call_id: str
+    linkedids: set[str]
+    """The Linkedids that lead here."""
     channels: dict[str, Channel] = field(default_factory=dict)
     direction: Direction | None = None
     ignored: bool = False

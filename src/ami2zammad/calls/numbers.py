@@ -33,6 +33,7 @@ _WITHHELD: Final = frozenset(
 )
 _SEPARATORS: Final = re.compile(r"[\s().\-/]")
 _DIALLABLE: Final = re.compile(r"\+?[0-9*#]*[0-9][0-9*#]*")
+_WITH_INTERNATIONAL_PREFIX: Final = phonenumbers.CountryCodeSource.FROM_NUMBER_WITH_IDD
 # A number that no one could dial is no secret and no party; this only keeps absurd input small.
 _LONGEST: Final = 64
 
@@ -57,10 +58,12 @@ def _e164(digits: str, country: str) -> str:
         readings = ["+" + digits, digits]
     for reading in readings:
         try:
-            number = phonenumbers.parse(reading, country)
+            number = phonenumbers.parse(reading, country, keep_raw_input=True)
         except phonenumbers.NumberParseException:
             continue
-        if phonenumbers.is_valid_number(number):
+        # Who writes + or 00 means it; anything else must be a number that the country has given out.
+        explicit = digits.startswith("+") or number.country_code_source == _WITH_INTERNATIONAL_PREFIX
+        if phonenumbers.is_valid_number(number) or (explicit and phonenumbers.is_possible_number(number)):
             return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)[1:]
     return digits.removeprefix("+")
 

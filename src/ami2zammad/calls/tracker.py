@@ -54,6 +54,7 @@ _QUESTIONS_AT_MOST_EVERY: Final = 5.0
 _REMEMBER_ENDED_FOR: Final = 30.0
 _REMEMBER_ENDED: Final = 10_000
 _CAUSE_UNKNOWN: Final = -1
+_NEVER: Final = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,10 @@ class CallTracker:
         self._calls: dict[str, Call] = {}
         self._ended: OrderedDict[str, float] = OrderedDict()
         self._waiting: dict[str, Call] = {}
-        self._now = float("-inf")
+        self._questions: set[str] = set()
+        self._now = -_NEVER
+        # Never later than the first deadline of all that wait, so that most signals need not look at them.
+        self._next_deadline = _NEVER
         # One method a kind of signal, found by its class: the order of the table is that of signalling.py.
         self._handlers: dict[type, Callable[[Any], list[CallEvent]]] = {
             ChannelCreated: self._channel_created,
@@ -132,33 +136,34 @@ class CallTracker:
         self._now = max(self._now, now)
         self._forget_ended()
         events: list[CallEvent] = []
-        for call in [call for call in self._waiting.values() if _is_due(call, self._now)]:
+        if self._now < self._next_deadline:
+            return events
+        for call in [call for call in self._waiting.values() if _next(call) <= self._now]:
             entry = call.open_entry
             if entry is not None and entry.announce_at is not None and entry.announce_at <= self._now:
                 events += entry.announce(entry.announce_at)
-            if entry is not None and call.end_at is not None and call.end_at <= self._now:
+            if call.end_at is not None and call.end_at <= self._now:
                 events += self._end(call, self._now, _CAUSE_UNKNOWN)
+            if call.next_question_at is not None and call.next_question_at <= self._now:
+                self._ask_about(call)
             self._schedule(call)
+        self._next_deadline = min(map(_next, self._waiting.values()), default=_NEVER)
         return events
 
     @property
     def next_deadline(self) -> float | None:
-        """When `advance` or `questions` has something to do next; None: not before another signal."""
-        times = [time for call in self._waiting.values() for time in _deadlines(call)]
-        return min(times, default=None)
+        """When `advance` has something to do, or earlier; None: not before another signal."""
+        return self._next_deadline if self._next_deadline < _NEVER else None
 
-    def questions(self, now: float) -> list[str]:
-        """Return the names of the channels of which to ask now which application they run.
+    def take_questions(self) -> list[str]:
+        """Return the names of the channels of which the PBX should be asked which application they run.
 
-        An account without the `dialplan` class never sees Newexten; the answer comes as `ApplicationSeen`.
+        An account without the `dialplan` class never sees Newexten, so voicemail would go unnoticed; the answer comes
+        as `ApplicationSeen`.
         """
-        names = []
-        for call in list(self._waiting.values()):
-            if call.next_question_at is None or call.next_question_at > now or call.party is None:
-                continue
-            names.append(call.party.name)
-            call.question_delay = min(call.question_delay * 2, _QUESTIONS_AT_MOST_EVERY)
-            call.next_question_at = now + call.question_delay
+        channels = self._switchboard.channels
+        names = [channels[uniqueid].name for uniqueid in self._questions if uniqueid in channels]
+        self._questions.clear()
         return names
 
     def close(self, at: float) -> list[CallEvent]:
@@ -188,7 +193,7 @@ class CallTracker:
         call = self._calls.get(signal.linkedid)
         if call is None:
             instance = f"{self._rules.instance}-" if self._rules.instance else ""
-            call = self._calls[signal.linkedid] = Call(instance + signal.linkedid)
+            call = self._calls[signal.linkedid] = Call(instance + signal.linkedid, {signal.linkedid})
         channel = Channel(
             uniqueid=signal.uniqueid,
             linkedid=signal.linkedid,
@@ -249,6 +254,7 @@ class CallTracker:
         call = channel.call
         neighbours = list(self._switchboard.around(channel))
         self._switchboard.remove(channel)
+        self._questions.discard(channel.uniqueid)
         call.channels.pop(channel.uniqueid, None)
         self._ended[channel.uniqueid] = signal.at
         entry = call.open_entry
@@ -275,6 +281,7 @@ class CallTracker:
             return channel
         channel.linkedid = linkedid
         call = self._calls.setdefault(linkedid, channel.call)
+        call.linkedids.add(linkedid)
         # A call that Zammad knows keeps its channels: its entry ends with its own party, not with another's.
         if call is not channel.call and channel.call.direction is None:
             left = channel.call
@@ -289,8 +296,9 @@ class CallTracker:
 
     def _forget(self, call: Call) -> None:
         self._waiting.pop(call.call_id, None)
-        for linkedid in [linkedid for linkedid, known in self._calls.items() if known is call]:
-            del self._calls[linkedid]
+        for linkedid in call.linkedids:
+            if self._calls.get(linkedid) is call:
+                del self._calls[linkedid]
 
     def _forget_ended(self) -> None:
         while self._ended:
@@ -332,13 +340,13 @@ class CallTracker:
     def _number_dialled(self, signal: DialBegan, caller: Channel | None) -> str:
         """Return the outside number that a dial is for, the line prefix removed.
 
-        What the agent dialled is the best source. In a macro or a subroutine the dialling channel stands at `s`; what
-        it was created with tells then, unless it came from outside; last of all what the trunk is given.
+        What the agent dialled is the best source: where the dialling channel stands or, in a macro or a
+        subroutine (`s`), where it began. A caller from outside stands at the DID, which is not what is dialled.
         """
-        first_exten = caller.exten if caller is not None and caller.side is not Side.OUTSIDE else ""
-        for candidate in (signal.exten, first_exten):
-            if is_diallable(candidate):
-                return self._rules.numbers.dialled(candidate)
+        if caller is None or caller.side is not Side.OUTSIDE:
+            for candidate in (signal.exten, caller.exten if caller is not None else ""):
+                if is_diallable(candidate):
+                    return self._rules.numbers.dialled(candidate)
         # `492214710334@trunk`, `trunk/492214710334` and `PJSIP/492214710334@trunk` are the forms there are.
         parts = re.split(r"[@/]", signal.dial_string)
         number = next((part for part in parts if is_diallable(part)), signal.dial_string)
@@ -610,10 +618,18 @@ class CallTracker:
         elif call.next_question_at is None:
             call.question_delay = _FIRST_QUESTION_AFTER
             call.next_question_at = self._now + call.question_delay
-        if any(True for _ in _deadlines(call)):
+        deadline = _next(call)
+        if deadline < _NEVER:
             self._waiting[call.call_id] = call
+            self._next_deadline = min(self._next_deadline, deadline)
         else:
             self._waiting.pop(call.call_id, None)
+
+    def _ask_about(self, call: Call) -> None:
+        if call.party is not None:
+            self._questions.add(call.party.uniqueid)
+        call.question_delay = min(call.question_delay * 2, _QUESTIONS_AT_MOST_EVERY)
+        call.next_question_at = self._now + call.question_delay
 
     def _reconcile(self, snapshot: Snapshot) -> list[CallEvent]:
         """Make what is known equal to what is there: end what is gone, take in what is new."""
@@ -657,18 +673,11 @@ class CallTracker:
         return signals
 
 
-def _deadlines(call: Call) -> Iterable[float]:
+def _next(call: Call) -> float:
+    """Return when time concerns `call` next."""
     entry = call.open_entry
-    if entry is not None and entry.announce_at is not None:
-        yield entry.announce_at
-    if call.end_at is not None:
-        yield call.end_at
-    if call.next_question_at is not None:
-        yield call.next_question_at
-
-
-def _is_due(call: Call, now: float) -> bool:
-    return any(time <= now for time in _deadlines(call))
+    announce_at = entry.announce_at if entry is not None else None
+    return min(_NEVER if time is None else time for time in (announce_at, call.end_at, call.next_question_at))
 
 
 def _age(uniqueid: str) -> tuple[float, int]:
