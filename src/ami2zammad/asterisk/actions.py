@@ -1,0 +1,171 @@
+"""The AMI actions that we send, typed and checked.
+
+They are panoramisk Actions (a future that completes with the answer), but write themselves: every header is
+checked, and neither `str` nor `repr` shows a value, as one of them is the secret.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from panoramisk.actions import Action
+
+from ami2zammad.asterisk.errors import HeaderInjection
+from ami2zammad.asterisk.events import application_seen, channel_listed, event_name, raw_header
+from ami2zammad.calls.signalling import Snapshot
+
+if TYPE_CHECKING:
+    from ami2zammad.calls.signalling import ChannelListed, Signal
+
+_UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Control characters (CR, LF and NUL end a header), and half characters, which cannot be encoded."""
+
+_SNAPSHOT: Final = "snapshot/"
+_APPLICATION: Final = "application/"
+
+
+class Request(Action):  # type: ignore[misc]  # panoramisk has no types
+    """One action. `name` as AMI knows it; `kind` goes in front of the ActionID that panoramisk makes."""
+
+    def __init__(self, name: str, headers: dict[str, str] | None = None, *, kind: str = "") -> None:
+        super().__init__({"Action": name, **(headers or {})})
+        if kind:
+            self["ActionID"] = kind + self["ActionID"]
+        self.name = name
+
+    def to_wire(self) -> bytes:
+        """Give the bytes to send.
+
+        Raises HeaderInjection where a name or value could end its header; the error names the header only.
+        """
+        # Raised from here, so that no frame of the error's traceback holds a value, which may be the secret.
+        unsafe = self._unsafe()
+        if unsafe is not None:
+            raise HeaderInjection(unsafe)
+        return ("".join(f"{header}: {value}\r\n" for header, value in self.items()) + "\r\n").encode()
+
+    def _unsafe(self) -> str | None:
+        for header, value in self.items():
+            if _UNSAFE.search(header) or ":" in header or _UNSAFE.search(value):
+                return str(header)
+        return None
+
+    def __str__(self) -> str:
+        return f"<Action {self.name}>"
+
+    __repr__ = __str__
+
+    def signal_of(self, message: bytes, at: float) -> Signal | None:  # noqa: ARG002 -- for those that have one
+        """Give the signal, if any, that this message of the answer stands for."""
+        return None
+
+
+class ListingRequest(Request):
+    """A `Status` action, whose answer tells about channels: its signals take their place among the events."""
+
+    def __init__(self, headers: dict[str, str], kind: str) -> None:
+        super().__init__("Status", headers, kind=kind)
+        self.reader = StatusReader(self["ActionID"])
+
+    def signal_of(self, message: bytes, at: float) -> Signal | None:
+        """See Request."""
+        return self.reader.read(message, at)
+
+
+class StatusReader:
+    """Reads the events of one answer to a `Status` action; of what kind it was says its ActionID.
+
+    A listing of all channels gives one Snapshot at its end, any other an ApplicationSeen for each channel: who else
+    asked, and for what, a recording does not say, but what a channel runs is true in any case.
+    """
+
+    def __init__(self, action_id: str) -> None:
+        self._all = action_id.startswith(_SNAPSHOT)
+        self._channels: list[ChannelListed] = []
+        self.signal: Signal | None = None
+        """What the answer has said so far."""
+
+    def read(self, message: bytes, at: float) -> Signal | None:
+        """Take the next message of the answer. `at`: see `calls.signalling`."""
+        event = event_name(message)
+        signal: Signal | None = None
+        if event == b"Status" and self._all:
+            listed = channel_listed(message)
+            if listed is not None:
+                self._channels.append(listed)
+        elif event == b"Status":
+            signal = application_seen(message, at)
+        elif event == b"StatusComplete" and self._all:
+            signal = Snapshot(at, tuple(self._channels))
+        self.signal = signal or self.signal
+        return signal
+
+
+def action_id_of(message: bytes) -> str:
+    """Give the ActionID that a message carries, empty for none."""
+    return raw_header(message, b"\r\nActionID: ").decode("utf-8", "replace")
+
+
+def login(username: str, secret: str) -> Request:
+    """Log in with the secret as it is. Events are wanted: which ones, the account's `read` says."""
+    return Request("Login", {"Username": username, "Secret": secret, "Events": "on"})
+
+
+def challenge() -> Request:
+    """Ask for a challenge; its answer holds it in `Challenge`."""
+    return Request("Challenge", {"AuthType": "MD5"})
+
+
+def login_md5(username: str, secret: str, challenge: str) -> Request:
+    """Log in without sending the secret: `Key` = MD5 of challenge and secret (AMI's own scheme)."""
+    key = hashlib.md5((challenge + secret).encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
+    return Request("Login", {"AuthType": "MD5", "Username": username, "Key": key, "Events": "on"})
+
+
+def ping() -> Request:
+    """Ask for a sign of life; every account may."""
+    return Request("Ping")
+
+
+def logoff() -> Request:
+    """Say good-bye."""
+    return Request("Logoff")
+
+
+def list_commands() -> Request:
+    """Ask which actions the account may run."""
+    return Request("ListCommands")
+
+
+def status() -> ListingRequest:
+    """List all channels (needs any of `write`'s system, call or reporting)."""
+    return ListingRequest({}, _SNAPSHOT)
+
+
+def status_of(channel: str) -> ListingRequest:
+    """Show one channel, by its name."""
+    return ListingRequest({"Channel": channel}, _APPLICATION)
+
+
+def hangup(channel: str, cause: int) -> Request:
+    """End a channel with a Q.850 cause; 17 makes a caller that is not yet up hear busy (measured: SIP 486)."""
+    return Request("Hangup", {"Channel": channel, "Cause": str(cause)})
+
+
+Message = Any
+"""One message of an answer: a `panoramisk.message.Message` (mapping without case, `.success`, `.response`)."""
+
+
+def device_states() -> Request:
+    """List the devices that Asterisk knows, with their states (needs `write`'s call or reporting)."""
+    return Request("DeviceStateList")
+
+
+def set_device_state(name: str, state: str) -> Request:
+    """Set the state of the custom device `name`: a device of nobody's, whose change is an event of class `call`.
+
+    Needs `write`'s call. Asterisk keeps the state in its database (key CustomDevstate/<name>).
+    """
+    return Request("Setvar", {"Variable": f"DEVICE_STATE(Custom:{name})", "Value": state})
