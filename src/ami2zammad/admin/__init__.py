@@ -1,0 +1,1 @@
+"""What an administrator runs by hand beside the daemon: check, replay, record."""

@@ -1,0 +1,97 @@
+"""Logs: one line an event, and no secret or control character in it."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+from hypothesis import given, strategies as st
+
+from ami2zammad.logs import REDACTED, Redaction, configure_logging
+
+SECRET = "s3cret/of-ami"
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+
+
+def lines(form: Any, level: Any = "info") -> tuple[io.StringIO, structlog.typing.FilteringBoundLogger]:
+    stream = io.StringIO()
+    configure_logging(level=level, form=form, secrets=[SECRET], stream=stream)
+    return stream, structlog.get_logger()
+
+
+def test_a_json_line_begins_with_time_level_event_and_call() -> None:
+    stream, log = lines("json")
+    log.info("call.new", users=["Zoë Müller"], call_id="1.2", queue="")
+    line = stream.getvalue()
+    assert line.count("\n") == 1
+    assert list(json.loads(line)) == ["timestamp", "level", "event", "call_id", "users", "queue"]
+    assert "Zoë Müller" in line
+
+
+def test_no_form_means_json_where_there_is_no_terminal() -> None:
+    stream, log = lines(None)
+    log.warning("ami.disconnected")
+    assert json.loads(stream.getvalue())["event"] == "ami.disconnected"
+
+
+def test_the_level_is_kept() -> None:
+    stream, log = lines("json", "warning")
+    log.info("call.new")
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_secret_never_shows(form: str) -> None:
+    stream, log = lines(form, "debug")
+    log.info("x.y", url=f"https://h/{SECRET}", nested={"a": [SECRET, {SECRET: 1}]}, error=ValueError(SECRET))
+    try:
+        raise ValueError(f"Secret: {SECRET}")  # noqa: TRY301 - there is nothing else in here
+    except ValueError:
+        log.exception("x.failed")
+        logging.getLogger("panoramisk").exception("Fail to send %r", {"Secret": SECRET})
+    logging.getLogger("aiohttp").error("url %s", SECRET)
+    assert SECRET not in stream.getvalue()
+    assert stream.getvalue().count(REDACTED) >= 6
+
+
+def test_what_a_library_logs_has_a_stable_name() -> None:
+    stream, _ = lines("json")
+    logging.getLogger("aiohttp.client").warning("Unclosed %s", "session")
+    line = json.loads(stream.getvalue())
+    assert (line["event"], line["logger"], line["message"]) == ("library.log", "aiohttp.client", "Unclosed session")
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_caller_cannot_break_a_line_or_paint_the_terminal(form: str) -> None:
+    stream, log = lines(form)
+    log.info("call.new", from_name="Bob\r\n{}\x1b[31m\u2028\x85\x9b2J", call_id="1.2")
+    text = stream.getvalue()
+    assert len(text.splitlines()) == 1
+    assert not set("\r\x1b\u2028\x85\x9b") & set(text)
+
+
+@given(st.dictionaries(st.sampled_from(["name", "user"]), st.text(max_size=30)))
+def test_any_value_stays_on_its_line(fields: dict[str, str]) -> None:
+    cleaned = Redaction([SECRET])(None, "", dict(fields))
+    line = json.dumps(dict(cleaned), ensure_ascii=False)
+    assert len(line.splitlines()) == 1
+
+
+def test_a_secret_that_is_part_of_another_does_not_leave_the_rest() -> None:
+    redaction = Redaction(["token", "https://zammad/token"])
+    assert redaction.text("see https://zammad/token!") == f"see {REDACTED}!"
