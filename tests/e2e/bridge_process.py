@@ -1,0 +1,66 @@
+"""The bridge as its own process, as an operator runs it, and its log as an operator reads it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 30.0
+"""Seconds until a test gives up on something that takes a fraction of one."""
+
+
+class BridgeProcess:
+    """`ami2zammad run` with its log lines as they come."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.lines: list[dict[str, Any]] = []
+        self.raw: list[str] = []
+        self._more = asyncio.Condition()
+        self._reader = asyncio.create_task(self._read())
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def run(cls, config: Path) -> AsyncIterator[BridgeProcess]:
+        """Run for the length of an `async with`; the bridge must then stop by itself at SIGTERM, with exit code 0."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "ami2zammad", "run", "--config", str(config),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        bridge = cls(process)
+        try:
+            yield bridge
+            if process.returncode is None:
+                process.terminate()
+            async with asyncio.timeout(PATIENCE):
+                assert await process.wait() == 0, "\n".join(bridge.raw[-20:])
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            await bridge._reader
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            text = line.decode("utf-8", "replace").rstrip("\n")
+            self.raw.append(text)
+            with contextlib.suppress(json.JSONDecodeError):
+                self.lines.append(json.loads(text))
+            async with self._more:
+                self._more.notify_all()
+
+    async def logged(self, event: str, matches: Callable[[dict[str, Any]], bool] = lambda _: True) -> dict[str, Any]:
+        """Wait for a log event; return the first that matches."""
+
+        def found() -> list[dict[str, Any]]:
+            return [line for line in self.lines if line.get("event") == event and matches(line)]
+
+        async with asyncio.timeout(PATIENCE), self._more:
+            await self._more.wait_for(found)
+        return found()[0]
