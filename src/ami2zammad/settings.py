@@ -198,6 +198,11 @@ class Settings(BaseSettings):
             raise ValueError(f"agents: extension {', '.join(twice)} is named more than once")
         return self
 
+    def secrets(self) -> tuple[str, ...]:
+        """Return what must never be seen: the AMI secret, Zammad's token, and the URL that holds it."""
+        url = self.zammad.url.get_secret_value()
+        return self.asterisk.secret.get_secret_value(), url, url.rpartition("/")[2]
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -228,11 +233,11 @@ def load_settings(
     *,
     environ: Mapping[str, str] | None = None,
     secret_directories: Sequence[Path] | None = None,
-    overrides: Mapping[str, Any] | None = None,
+    fallback: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Read the settings from `path` (may be missing if it is the default), the environment and secret files.
 
-    `secret_directories` defaults to systemd's and Docker's; `overrides` is what the command line says and wins.
+    `secret_directories` defaults to systemd's and Docker's; `fallback` gives way to all of them.
     Raises `ConfigurationError` with every problem that there is.
     """
     environ = os.environ if environ is None else environ
@@ -242,13 +247,13 @@ def load_settings(
     problems: list[str] = []
     origins: dict[tuple[str, ...], str] = {}
     values: dict[str, Any] = {}
+    _merge(values, fallback or {}, "default", origins)
     _merge(values, _read_toml(path, problems), str(path), origins)
     variables = {name: text for name, text in environ.items() if name.upper().startswith(_PREFIX)}
     _merge(values, _named(variables, "environment variable", problems), "environment", origins)
     for directory in secret_directories:
         secrets = _read_secrets(directory, problems)
         _merge(values, _named(secrets, f"file in {directory}", problems), str(directory), origins)
-    _merge(values, dict(overrides or {}), "command line", origins)
     try:
         settings = Settings(**values)
     except ValidationError as error:
