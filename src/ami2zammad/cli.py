@@ -177,6 +177,9 @@ def _record(options: argparse.Namespace) -> int:
         return USAGE
     try:
         asyncio.run(record(settings, options.file, redact=options.redact, seconds=options.seconds))
+    except FileExistsError:
+        _complain(f"ami2zammad record: {options.file} exists already; name a file that does not")
+        return USAGE
     except (OSError, AsteriskError) as error:
         _complain(f"ami2zammad record: {error}")
         return FAILED

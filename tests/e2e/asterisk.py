@@ -48,7 +48,8 @@ class Asterisk:
     trunk_port: int
     phone_ports: Mapping[str, int]
     secrets: Mapping[str, str]
-    """The AMI accounts: ``least`` (what the bridge is to live with), ``full`` (reads everything), ``rig``."""
+    """The AMI accounts: ``least`` (what the bridge is to live with), ``full`` (reads everything), ``rig``, and
+    ``deaf`` and ``mute``, which have too few rights."""
     _process: asyncio.subprocess.Process | None = None
     _control: Ami | None = field(default=None, repr=False)
 
@@ -72,7 +73,7 @@ class Asterisk:
             sip_port=_free_port(PBX_HOST, socket.SOCK_DGRAM),
             trunk_port=_free_port(TRUNK_HOST, socket.SOCK_DGRAM),
             phone_ports={number: _free_port(PHONE_HOST, socket.SOCK_DGRAM) for number in config.PHONES},
-            secrets={account: secrets.token_hex(8) for account in ("least", "full", "rig")},
+            secrets={account: secrets.token_hex(8) for account in config.ACCOUNTS},
         )
         try:
             await asyncio.to_thread(pbx._configure, dialplan, files or {})

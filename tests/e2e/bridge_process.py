@@ -10,8 +10,36 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+from ami2zammad.sandbox.zammad import ZammadSandbox
+from tests.e2e.asterisk import Asterisk
+
 PATIENCE = 30.0
 """Seconds until a test gives up on something that takes a fraction of one."""
+
+
+_CONFIGURATION = """
+[asterisk]
+port = {port}
+username = "{account}"
+secret = "{secret}"
+trunks = ["PJSIP/trunk*"]
+
+[zammad]
+url = "{url}"
+
+[numbers]
+country = "DE"
+outbound_prefix = "0"
+
+[log]
+format = "json"
+level = "debug"
+"""
+
+
+def configuration(pbx: Asterisk, zammad: ZammadSandbox, account: str = "least") -> str:
+    """Return settings that join the two."""
+    return _CONFIGURATION.format(port=pbx.ami_port, account=account, secret=pbx.secrets[account], url=zammad.url)
 
 
 class BridgeProcess:

@@ -22,6 +22,8 @@ PHONES: dict[str, str] = {
 
 OFFLINE = "103"
 
+ACCOUNTS = ("least", "full", "rig", "deaf", "mute")
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -149,6 +151,17 @@ secret = {settings.secrets["full"]}
 read = all
 write = all
 writetimeout = 5000
+
+; Mistakes that people make: an account that sees no calls, and one that may do too little.
+[deaf]
+secret = {settings.secrets["deaf"]}
+read = agi
+write = call,originate,agi
+
+[mute]
+secret = {settings.secrets["mute"]}
+read = call,agent,agi
+write = agi
 
 ; The rig's own eyes and hands.
 [rig]

@@ -16,30 +16,11 @@ from ami2zammad.calls.events import VOICEMAIL
 from ami2zammad.sandbox.zammad import LogEntry, ZammadSandbox
 from tests.caller_log import mismatches
 from tests.e2e.asterisk import Asterisk
-from tests.e2e.bridge_process import PATIENCE, BridgeProcess
+from tests.e2e.bridge_process import PATIENCE, BridgeProcess, configuration
 from tests.e2e.rig import Rig
 from tests.e2e.scenarios import SCENARIOS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
-
-CONFIG = """
-[asterisk]
-port = {port}
-username = "least"
-secret = "{secret}"
-trunks = ["PJSIP/trunk*"]
-
-[zammad]
-url = "{url}"
-
-[numbers]
-country = "DE"
-outbound_prefix = "0"
-
-[log]
-format = "json"
-level = "debug"
-"""
 
 
 @dataclasses.dataclass
@@ -59,7 +40,7 @@ class Stage:
 async def stage(version: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     config: Path = tmp_path_factory.mktemp(f"bridge-{version}") / "ami2zammad.toml"
     async with Asterisk.start(version) as pbx, await Rig.open(pbx) as rig, ZammadSandbox() as zammad:
-        config.write_text(CONFIG.format(port=pbx.ami_port, secret=pbx.secrets["least"], url=zammad.url))
+        config.write_text(configuration(pbx, zammad))
         async with BridgeProcess.run(config) as bridge:
             await bridge.logged("ami.snapshot")
             yield Stage(rig, bridge, zammad)

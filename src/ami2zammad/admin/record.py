@@ -31,7 +31,12 @@ async def record(settings: Settings, path: Path, *, redact: bool, seconds: float
     endpoint = ami_endpoint(settings)
     intake = EventIntake(log)
     with RecordingWriter.create(path, redactor=Redactor() if redact else None) as writer:
-        session = await AmiSession.open(endpoint, intake.put, tap=writer)
+        try:
+            session = await AmiSession.open(endpoint, intake.put, tap=writer)
+        except BaseException:
+            # What was not begun must not stand in the way of the next try.
+            path.unlink()  # noqa: ASYNC240 - nothing else goes on here
+            raise
         intake.attach(session)
         log.info("record.started", file=str(path), redacted=redact)
         # Follows the calls only to ask what `run` would ask: each answer is recorded on its way in.
