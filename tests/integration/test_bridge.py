@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from ami2zammad.bridge import Bridge
 from ami2zammad.sandbox.pbx import PbxSandbox
 from ami2zammad.sandbox.zammad import Fault, ZammadSandbox
-from ami2zammad.settings import AsteriskSettings, NumberSettings, Settings, ZammadSettings
+from ami2zammad.settings import AsteriskSettings, CallSettings, NumberSettings, Settings, ZammadSettings
 from tests.caller_log import mismatches
 from tests.e2e.scenarios import SCENARIOS
 
@@ -25,6 +25,8 @@ def settings_for(pbx: PbxSandbox, zammad: ZammadSandbox) -> Settings:
         asterisk=AsteriskSettings(port=pbx.port, username="ami2zammad", secret=SecretStr("sandbox")),
         zammad=ZammadSettings(url=SecretStr(zammad.url), timeout=1),
         numbers=NumberSettings(outbound_prefix="0"),
+        # Long enough for a machine on which the recordings are played with delays.
+        calls=CallSettings(settle=1),
     )
 
 
