@@ -1,4 +1,3 @@
-# ruff: noqa: INP001 -- a script, nobody imports it
 """Events a second from a socket: bare panoramisk with an empty callback against our protocol with its signals.
 
     python bench/intake.py [--events 200000] [--runs 5] [RECORDING …]
@@ -132,9 +131,9 @@ def main() -> None:
             rates[name].append(events / asyncio.run(timed(stream, protocol)))
     medians = {name: statistics.median(values) for name, values in rates.items()}
     for name, values in rates.items():
-        print(f"{name:16} {medians[name]:>12,.0f} events/s  (from {min(values):,.0f} to {max(values):,.0f})")  # noqa: T201
-    print(f"ratio            {medians['ami2zammad'] / medians['bare panoramisk']:>12.1f}")  # noqa: T201
-    print(f"{events:,} events, {len(stream) / 1e6:.0f} MB, {arguments.runs} runs each")  # noqa: T201
+        print(f"{name:16} {medians[name]:>12,.0f} events/s  (from {min(values):,.0f} to {max(values):,.0f})")
+    print(f"ratio            {medians['ami2zammad'] / medians['bare panoramisk']:>12.1f}")
+    print(f"{events:,} events, {len(stream) / 1e6:.0f} MB, {arguments.runs} runs each")
 
 
 if __name__ == "__main__":
