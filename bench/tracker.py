@@ -38,12 +38,12 @@ def main() -> None:
     print(f"{len(recordings)} recordings, {len(stream)} signals, {len(messages) * ROUNDS} events, {RUNS} runs")
     alone = [measure_tracker(stream) for _ in range(RUNS)]
     parsed = [measure_parser_and_tracker(messages) for _ in range(RUNS)]
-    print(
-        f"tracker alone:      {statistics.median(alone):>12,.0f} signals/s (min {min(alone):,.0f}, max {max(alone):,.0f})"
-    )
-    print(
-        f"parser and tracker: {statistics.median(parsed):>12,.0f} events/s (min {min(parsed):,.0f}, max {max(parsed):,.0f})"
-    )
+    print(f"tracker alone:      {_figures(alone)} signals/s")
+    print(f"parser and tracker: {_figures(parsed)} events/s")
+
+
+def _figures(rates: list[float]) -> str:
+    return f"{statistics.median(rates):>12,.0f} (min {min(rates):,.0f}, max {max(rates):,.0f})"
 
 
 def measure_tracker(stream: list[Signal]) -> float:
