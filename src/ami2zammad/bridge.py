@@ -7,28 +7,36 @@ Zammad. Nothing here waits for Zammad while it listens to Asterisk.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal as unix_signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
+from structlog.typing import FilteringBoundLogger
+
+from ami2zammad.calls.decisions import Decision
 
 from .asterisk.connection import AmiEndpoint, AmiSession
 from .asterisk.errors import AsteriskError
+from .asterisk.fastagi import FastAgiServer
 from .asterisk.intake import EventIntake
 from .asterisk.reconnect import AmiFollower
 from .calls.directory import Agent, Directory
 from .calls.events import Answer, CallEvent, Hangup, NewCall
 from .calls.numbers import NumberPlan
-from .calls.signalling import Signal
+from .calls.signalling import DialRequested, Signal
 from .calls.tracker import CallTracker, TrackerRules
+from .control.control import CallControl, ControlRules, DialRefusedError
+from .control.numbers import EmergencyNumbers
+from .control.screening import Screening
+from .ops.http import OpsServer
 from .outbox.outbox import Outbox
 from .settings import Settings
 from .zammad.client import ZammadClient
 from .zammad.endpoint import ZammadEndpoint
 from .zammad.errors import EventRefused, ZammadError
-from .zammad.replies import Reply
 
 # What is still to be delivered when the bridge is told to stop gets this many seconds.
 SHUTDOWN_TIMEOUT: Final = 10.0
@@ -67,6 +75,22 @@ def zammad_endpoint(settings: Settings) -> ZammadEndpoint:
     )
 
 
+def control_rules(settings: Settings) -> ControlRules:
+    """Return what Zammad's replies may do."""
+    control = settings.control
+    return ControlRules(
+        reject=control.reject,
+        decision_timeout=control.decision_timeout,
+        originate=control.originate,
+        originate_channel=control.originate_channel,
+        agent_channel=control.agent_channel,
+        caller_name=control.caller_name,
+        emergency=EmergencyNumbers(
+            settings.numbers.country, frozenset(control.emergency), settings.numbers.outbound_prefix
+        ),
+    )
+
+
 def tracker_rules(settings: Settings) -> TrackerRules:
     """Return how this PBX is set up."""
     directory = Directory(
@@ -85,11 +109,15 @@ def tracker_rules(settings: Settings) -> TrackerRules:
     )
 
 
+class CannotListenError(Exception):
+    """An address of the settings cannot be listened on; the text names the setting."""
+
+
 class Listener:
     """Feeds the tracker: with signals as they come, and with time when it waits for nothing else.
 
     `tell` gets what the tracker says, in order. Asterisk is asked what the tracker wants to know, while there is
-    a session.
+    a session. `taken_in` gets each batch of signals after the tracker.
     """
 
     def __init__(
@@ -100,7 +128,9 @@ class Listener:
         tell: Callable[[list[CallEvent]], None],
         session: Callable[[], AmiSession | None],
         clock: Clock,
+        taken_in: Callable[[list[Signal]], Awaitable[None]] | None = None,
     ) -> None:
+        self._taken_in = taken_in
         self._tracker = tracker
         self._intake = intake
         self._tell = tell
@@ -113,7 +143,8 @@ class Listener:
         """Listen until cancelled."""
         try:
             while True:
-                for signal in await self._next_signals():
+                batch = await self._next_signals()
+                for signal in batch:
                     try:
                         self._tell(self._tracker.handle(signal))
                     except Exception:  # noqa: BLE001
@@ -121,6 +152,8 @@ class Listener:
                         self._log.exception("call.fault", signal=type(signal).__name__)
                 self._tell(self._tracker.advance(self._clock()))
                 self._ask(self._tracker.take_questions())
+                if self._taken_in is not None and batch:
+                    await self._taken_in(batch)
         finally:
             for question in list(self._questions):
                 await cancelled(question)
@@ -156,9 +189,17 @@ class Bridge:
     def __init__(self, settings: Settings, *, clock: Clock = time.monotonic) -> None:
         self._clock = clock
         self._log = structlog.get_logger()
-        self._zammad = ZammadClient(zammad_endpoint(settings))
+        self._zammad = ZammadClient(zammad_endpoint(settings), on_failure=self._failed)
         self._tracker = CallTracker(tracker_rules(settings))
-        self._outbox: Outbox[Reply] = Outbox(self._zammad, refusal=EventRefused)
+        self._control = CallControl(
+            control_rules(settings),
+            self._tracker,
+            tell=self._tell,
+            session=lambda: self._follower.session,
+            trouble=lambda: self._zammad.trouble,
+            clock=clock,
+        )
+        self._outbox: Outbox[Decision] = Outbox(self._zammad, refusal=EventRefused, on_reply=self._control.replied)
         self._intake = EventIntake(self._log, clock=clock)
         self._follower = AmiFollower(
             ami_endpoint(settings),
@@ -169,30 +210,58 @@ class Bridge:
             clock=clock,
         )
         self._listener = Listener(
-            self._tracker, self._intake, tell=self._tell, session=lambda: self._follower.session, clock=clock
+            self._tracker,
+            self._intake,
+            tell=self._tell,
+            session=lambda: self._follower.session,
+            clock=clock,
+            taken_in=self._taken_in,
         )
+        self._fast_agi = _fast_agi_server(settings, self._control, self._log)
+        self._ops = _ops_server(settings, self._control)
+
+    @property
+    def fast_agi_port(self) -> int | None:
+        """The port on which the dialplan may ask, None if it may not."""
+        return self._fast_agi.port if self._fast_agi is not None else None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Bridge until `stop` is set; then let go of Asterisk and deliver what is left, for a while.
 
-        Raises `ZammadError` for what no retry can mend, such as a CA file that cannot be read.
+        Raises `ZammadError` or `CannotListenError` for what no retry can mend, such as a CA file that cannot be read or
+        a port that is in use.
         """
-        async with self._zammad, asyncio.TaskGroup() as group:
+        async with contextlib.AsyncExitStack() as servers:
+            await servers.enter_async_context(self._zammad)
+            listening = await servers.enter_async_context(contextlib.AsyncExitStack())
+            await _listen(listening, self._fast_agi, "control.listen")
+            await _listen(listening, self._ops, "ops.listen")
+            await self._run(stop, listening)
+
+    async def _run(self, stop: asyncio.Event, listening: contextlib.AsyncExitStack) -> None:
+        async with asyncio.TaskGroup() as group:
             outbox = group.create_task(self._outbox.run(), name="outbox")
             tracking = group.create_task(self._listener.run(), name="tracking")
             following = group.create_task(self._follower.run(), name="ami")
             self._log.info("bridge.started")
             await stop.wait()
             self._log.info("bridge.stopping", waiting=self._outbox.waiting, live_calls=self._tracker.live_calls)
+            # First those whom calls wait for: they go on without an answer.
+            await listening.aclose()
+            await self._control.close()
             await cancelled(following)
             await cancelled(tracking)
             left = await self._outbox.drain(SHUTDOWN_TIMEOUT)
             await cancelled(outbox)
         self._log.info("bridge.stopped", undelivered=len(left))
 
+    def _failed(self, event: CallEvent, reason: str) -> None:
+        self._control.failed(event, reason)
+
     def _tell(self, events: list[CallEvent]) -> None:
         for event in events:
             self._log_event(event)
+            self._control.told(event)
             call = event if isinstance(event, NewCall) else event.call
             self._outbox.put(event, family=call.first_call_id)
 
@@ -215,6 +284,12 @@ class Bridge:
             case Hangup():
                 self._log.info("call.ended", call_id=event.call_id, cause=event.cause.value)
 
+    async def _taken_in(self, batch: list[Signal]) -> None:
+        for signal in batch:
+            if isinstance(signal, DialRequested):
+                self._control.dial_requested(signal)
+        await self._control.signals_taken_in()
+
     async def _connected(self, session: AmiSession) -> None:
         """Learn what went on while nobody listened; the snapshot goes to the tracker among the signals."""
         snapshot = await session.snapshot()
@@ -225,10 +300,41 @@ class Bridge:
         self._log.info("calls.unobserved", reason=reason.code, live_calls=self._tracker.live_calls)
 
 
+async def _listen(servers: contextlib.AsyncExitStack, server: FastAgiServer | OpsServer | None, setting: str) -> None:
+    """Start `server`, if there is one, until `servers` is closed. Raises `CannotListenError`."""
+    try:
+        if server is not None:
+            await servers.enter_async_context(server)
+    except OSError as error:
+        raise CannotListenError(f"cannot listen on {setting}: {error.strerror}; correct it") from None
+
+
 async def cancelled(task: asyncio.Task[None]) -> None:
     """End `task` and wait until it has cleaned up."""
     task.cancel()
     await asyncio.wait([task])
+
+
+def _address(listen: str) -> tuple[str, int]:
+    """Split `address:port` (the settings have checked its form)."""
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _fast_agi_server(settings: Settings, control: CallControl, log: FilteringBoundLogger) -> FastAgiServer | None:
+    if not settings.control.listen:
+        return None
+    host, port = _address(settings.control.listen)
+    return FastAgiServer(Screening(control, settings.control.caller_name).answer, host=host, port=port, log=log)
+
+
+def _ops_server(settings: Settings, control: CallControl) -> OpsServer | None:
+    if not settings.ops.listen:
+        return None
+    host, port = _address(settings.ops.listen)
+    token = settings.ops.token
+    secret = token.get_secret_value() if token is not None else ""
+    return OpsServer(host, port, token=secret, dial=control.dial, refusal=DialRefusedError)
 
 
 async def serve(settings: Settings) -> bool:
@@ -240,7 +346,7 @@ async def serve(settings: Settings) -> bool:
         loop.add_signal_handler(number, stop.set)
     try:
         await Bridge(settings).run(stop)
-    except ZammadError as error:
+    except (ZammadError, CannotListenError) as error:
         log.critical("bridge.failed", problem=str(error))
     except Exception:
         log.critical("bridge.failed", problem="a fault of ami2zammad: please report it", exc_info=True)

@@ -82,6 +82,13 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--speed", type=float, default=0.4, help="1: as fast as the calls were recorded (default: 0.4)")
     demo.set_defaults(command=_demo)
 
+    dial = commands.add_parser(
+        "dial", parents=[config], help="let the running bridge call an agent and then a number (click to dial)"
+    )
+    dial.add_argument("extension", metavar="EXTENSION", help="the agent's extension")
+    dial.add_argument("number", metavar="NUMBER", help="the number to call, such as +492214710334")
+    dial.set_defaults(command=_dial)
+
     replay = commands.add_parser(
         "replay", parents=[config], help="print what a recorded AMI stream would post to Zammad, as JSON lines"
     )
@@ -145,6 +152,22 @@ def _demo(options: argparse.Namespace) -> int:
         _complain("ami2zammad demo: --speed must be more than 0")
         return USAGE
     return FINE if asyncio.run(demo(speed=options.speed)) else FAILED
+
+
+def _dial(options: argparse.Namespace) -> int:
+    import asyncio  # noqa: PLC0415
+
+    from .admin.dial import DialFailedError, dial  # noqa: PLC0415
+
+    settings = _settings(options)
+    if settings is None:
+        return USAGE
+    try:
+        sys.stdout.write(asyncio.run(dial(settings, options.extension, options.number)) + "\n")
+    except DialFailedError as error:
+        _complain(f"ami2zammad dial: {error}")
+        return FAILED
+    return FINE
 
 
 def _replay(options: argparse.Namespace) -> int:

@@ -60,6 +60,24 @@ def _instance(value: str) -> str:
     return value
 
 
+def _listen(value: str) -> str:
+    if value and not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^\s:]+):[0-9]{1,5}", value):
+        raise ValueError("must be address:port, such as 127.0.0.1:4573, or empty to switch it off")
+    return value
+
+
+def _channel_of_number(value: str) -> str:
+    if value.count("{number}") != 1 or "/" not in value or set("{}") & set(value.replace("{number}", "")):
+        raise ValueError("must be a channel with {number} in it, such as PJSIP/{number}@trunk")
+    return value
+
+
+def _channel_of_extension(value: str) -> str:
+    if value.count("{extension}") != 1 or "/" not in value or set("{}") & set(value.replace("{extension}", "")):
+        raise ValueError("must be a channel with {extension} in it, such as PJSIP/{extension}")
+    return value
+
+
 def _cti_url(value: SecretStr) -> SecretStr:
     url = urlsplit(value.get_secret_value())
     if url.scheme not in {"http", "https"} or not url.hostname:
@@ -164,6 +182,39 @@ class AgentSettings(_Section):
     number: Text = Field(default="", max_length=64, description="The agent's own outside number.")
 
 
+class ControlSettings(_Section):
+    """What Zammad's replies may do to live calls. All of it is off by default."""
+
+    reject: bool = Field(default=False, description="Hang up (busy) on callers that Zammad blocks.")
+    decision_timeout: Seconds = Field(default=3.0, description="Seconds that a call waits for Zammad at most.")
+    listen: Annotated[Text, AfterValidator(_listen)] = Field(
+        default="", description="Address of the FastAGI server that the dialplan asks; empty: none."
+    )
+    emergency: tuple[Annotated[str, Field(pattern=r"^[0-9*#]{2,15}$")], ...] = Field(
+        default=("110", "112", "911", "999"),
+        description="Numbers that are never held and never changed; the country's own are known.",
+    )
+    caller_name: Text = Field(default="", max_length=80, description="Name to show with an overridden caller ID.")
+    originate: bool = Field(default=False, description="Dial for a dialplan that says UserEvent(ZammadDial).")
+    originate_channel: Annotated[Text, AfterValidator(_channel_of_number)] = Field(
+        default="PJSIP/{number}@trunk", description="The channel that reaches an outside number."
+    )
+    agent_channel: Annotated[Text, AfterValidator(_channel_of_extension)] = Field(
+        default="PJSIP/{extension}", description="The channel that reaches an agent's phone (click to dial)."
+    )
+
+
+class OpsSettings(_Section):
+    """The HTTP port for operators and for programs on the same network."""
+
+    listen: Annotated[Text, AfterValidator(_listen)] = Field(
+        default="", description="Address of the HTTP server; empty: none."
+    )
+    token: Annotated[SecretStr, Field(min_length=16)] | None = Field(
+        default=None, description="Bearer token for POST /dial; without it there is no /dial."
+    )
+
+
 class LogSettings(_Section):
     """What is logged, and how."""
 
@@ -188,6 +239,8 @@ class Settings(BaseSettings):
     calls: CallSettings = CallSettings()
     numbers: NumberSettings = NumberSettings()
     agents: tuple[AgentSettings, ...] = ()
+    control: ControlSettings = ControlSettings()
+    ops: OpsSettings = OpsSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")
@@ -199,9 +252,10 @@ class Settings(BaseSettings):
         return self
 
     def secrets(self) -> tuple[str, ...]:
-        """Return what must never be seen: the AMI secret, Zammad's token, and the URL that holds it."""
+        """Return what must never be seen: the AMI secret, Zammad's token, the URL that holds it, the token of /dial."""
         url = self.zammad.url.get_secret_value()
-        return self.asterisk.secret.get_secret_value(), url, url.rpartition("/")[2]
+        token = (self.ops.token.get_secret_value(),) if self.ops.token is not None else ()
+        return self.asterisk.secret.get_secret_value(), url, url.rpartition("/")[2], *token
 
     @classmethod
     def settings_customise_sources(

@@ -31,6 +31,9 @@ url = "{url}"
 country = "DE"
 outbound_prefix = "0"
 
+[control]
+reject = true
+
 [log]
 format = "json"
 level = "debug"

@@ -17,7 +17,7 @@ from ami2zammad.sandbox.zammad import LogEntry, ZammadSandbox
 from tests.caller_log import mismatches
 from tests.e2e.asterisk import Asterisk
 from tests.e2e.bridge_process import PATIENCE, BridgeProcess, configuration
-from tests.e2e.rig import Rig
+from tests.e2e.rig import BLOCKED_CALLER, Rig
 from tests.e2e.scenarios import SCENARIOS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
@@ -41,6 +41,7 @@ async def stage(version: str, tmp_path_factory: pytest.TempPathFactory) -> Async
     config: Path = tmp_path_factory.mktemp(f"bridge-{version}") / "ami2zammad.toml"
     async with Asterisk.start(version) as pbx, await Rig.open(pbx) as rig, ZammadSandbox() as zammad:
         config.write_text(configuration(pbx, zammad))
+        zammad.block(BLOCKED_CALLER)
         async with BridgeProcess.run(config) as bridge:
             await bridge.logged("ami.snapshot")
             yield Stage(rig, bridge, zammad)
@@ -50,17 +51,15 @@ async def stage(version: str, tmp_path_factory: pytest.TempPathFactory) -> Async
         assert {received.status for received in zammad.requests} == {200}
 
 
-# Refusing a caller for Zammad belongs to the control of calls, which the bridge does not have yet.
-PLACED = [name for name in SCENARIOS if name != "in_blocked_caller"]
-
-
-@pytest.mark.parametrize("scenario", PLACED)
+@pytest.mark.parametrize("scenario", SCENARIOS)
 async def test_call(stage: Stage, scenario: str) -> None:
     if stage.unsettled:
         await _settle(stage)
     stage.unsettled = True
     expected = SCENARIOS[scenario].expected
-    await SCENARIOS[scenario].place(stage.rig)
+    status = await SCENARIOS[scenario].place(stage.rig)
+    if scenario == "in_blocked_caller":
+        assert status == 486
     rows = await _new_rows(stage, len(expected)) if expected else await _settle(stage)
     posted = [
         received.fields for received in stage.zammad.requests if received.call_id in {row.call_id for row in rows}

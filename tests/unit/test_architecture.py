@@ -18,11 +18,13 @@ ALLOWED = {
     "asterisk": {"calls"},
     "zammad": {"calls"},
     "outbox": {"calls"},
+    "control": {"calls", "asterisk"},
+    "ops": set[str](),
     "settings": set[str](),
     "logs": set[str](),
     "sandbox": {"asterisk", "zammad", "calls", "bridge", "settings", "logs"},
     "admin": {"asterisk", "zammad", "calls", "bridge", "settings", "logs"},
-    "bridge": {"asterisk", "zammad", "calls", "outbox", "settings", "logs", "control"},
+    "bridge": {"asterisk", "zammad", "calls", "outbox", "settings", "logs", "control", "ops"},
 }
 FREE = {"cli", "__main__", "__init__"}
 

@@ -127,9 +127,9 @@ def test_the_sample_configuration_is_accepted_and_says_the_defaults() -> None:
 def test_what_the_sample_comments_out_is_the_default(tmp_path: Path) -> None:
     setting = re.compile(r"# ([a-z_]+ = .*)")
     lines = SAMPLE.read_text(encoding="utf-8").splitlines()
-    # No file of certificates has a default; everything else is uncommented.
+    # Certificates and tokens have no default; everything else is uncommented.
     shown = [match[1] if (match := setting.fullmatch(line)) else line for line in lines]
-    shown = [line for line in shown if not line.startswith("ca_file")]
+    shown = [line for line in shown if not line.startswith(("ca_file", "token"))]
     assert len([line for line in shown if line not in lines]) > 12
     uncommented = tmp_path / "uncommented.toml"
     uncommented.write_text("\n".join(shown), encoding="utf-8")

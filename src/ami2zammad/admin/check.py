@@ -64,7 +64,7 @@ async def check_asterisk(settings: Settings) -> list[Finding]:
         return [Finding("Asterisk", f"{where}: {error.problem}", error.remedy)]
     findings = [Finding("Asterisk", f"{where}: logged in as {endpoint.username}, AMI {session.version}")]
     try:
-        findings += await _check_account(session, events)
+        findings += await _check_account(session, events, _actions_needed(settings))
         findings += await _check_devices(session, settings)
     except AsteriskError as error:
         findings.append(Finding("Asterisk", error.problem, error.remedy))
@@ -96,9 +96,20 @@ class _EventWatch:
             self.seen.set()
 
 
-async def _check_account(session: AmiSession, events: _EventWatch) -> list[Finding]:
+def _actions_needed(settings: Settings) -> tuple[str, ...]:
+    """Return what the bridge will ask Asterisk to do with these settings."""
+    control = settings.control
+    dials = control.originate or settings.ops.token is not None
+    return (
+        *("Status", "DeviceStateList", "Setvar"),
+        *(("Hangup",) if control.reject or dials else ()),
+        *(("Originate",) if dials else ()),
+    )
+
+
+async def _check_account(session: AmiSession, events: _EventWatch, needed: Sequence[str]) -> list[Finding]:
     allowed = {command.lower() for command in await session.commands()}
-    missing = [action for action in ("Status", "DeviceStateList", "Setvar") if action.lower() not in allowed]
+    missing = [action for action in needed if action.lower() not in allowed]
     if missing:
         return [
             Finding(

@@ -6,8 +6,10 @@ checked, and neither `str` nor `repr` shows a value, as one of them is the secre
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from panoramisk.actions import Action
@@ -22,8 +24,15 @@ if TYPE_CHECKING:
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters (CR, LF and NUL end a header), and half characters, which cannot be encoded."""
 
+_SEPARATING: Final = re.compile(r"""[\\",()\[\]]""")
+"""What has a meaning of its own in a list of variables (`__ast_app_separate_args` of main/app.c)."""
+
 _SNAPSHOT: Final = "snapshot/"
 _APPLICATION: Final = "application/"
+
+
+Message = Any
+"""One message of an answer: a `panoramisk.message.Message` (mapping without case, `.success`, `.response`)."""
 
 
 class Request(Action):  # type: ignore[misc]  # panoramisk has no types
@@ -44,10 +53,14 @@ class Request(Action):  # type: ignore[misc]  # panoramisk has no types
         unsafe = self._unsafe()
         if unsafe is not None:
             raise HeaderInjection(unsafe)
-        return ("".join(f"{header}: {value}\r\n" for header, value in self.items()) + "\r\n").encode()
+        return ("".join(f"{header}: {value}\r\n" for header, value in self.headers()) + "\r\n").encode()
+
+    def headers(self) -> Iterable[tuple[str, str]]:
+        """Give the headers in the order in which they are written."""
+        return self.items()  # type: ignore[no-any-return]  # panoramisk has no types
 
     def _unsafe(self) -> str | None:
-        for header, value in self.items():
+        for header, value in self.headers():
             if _UNSAFE.search(header) or ":" in header or _UNSAFE.search(value):
                 return str(header)
         return None
@@ -72,6 +85,54 @@ class ListingRequest(Request):
     def signal_of(self, message: bytes, at: float) -> Signal | None:
         """See Request."""
         return self.reader.read(message, at)
+
+
+class OriginateRequest(Request):
+    """An `Originate`, which is answered twice: at once, and when it is known what became of it.
+
+    `queued` completes with the first answer; `future`, as that of any action, with the event OriginateResponse, or
+    with the first answer where that is a refusal. Measured on 16 and 22: that the number is busy, that there is no such
+    endpoint, or that the ChannelId is in use, is only said by the event (Reason 0 in each case); refused at once are a
+    `channel` without a slash, a ChannelId of 150 characters, and an account that may not originate.
+    """
+
+    def __init__(self, headers: dict[str, str], variables: Mapping[str, str], timeout: float) -> None:
+        super().__init__("Originate", headers)
+        self._variables = dict(variables)
+        self.timeout = timeout
+        """Seconds that the far side has to answer."""
+        self.queued: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self.queued.add_done_callback(lambda queued: queued.cancelled() or queued.exception())
+        self.future.add_done_callback(self._ended)
+
+    def headers(self) -> Iterable[tuple[str, str]]:
+        """See Request."""
+        yield from self.items()
+        for name, value in self._variables.items():
+            # Asterisk takes commas for the end of a variable, and quotes, brackets and backslashes out of it.
+            escaped = _SEPARATING.sub(r"\\\g<0>", value)
+            yield "Variable", f"{name}={escaped}"
+
+    def add_message(self, message: Message) -> bool:
+        """Take a message of the answer (for panoramisk); say whether it was the last one."""
+        if self.future.done():
+            return True
+        if message.event == "OriginateResponse" or not (message.success or self.queued.done()):
+            self.future.set_result(message)
+            return True
+        if not self.queued.done():
+            self.queued.set_result(message)
+        return False
+
+    def _ended(self, future: asyncio.Future[Message]) -> None:
+        if self.queued.done():
+            return
+        if future.cancelled():
+            self.queued.cancel()
+        elif error := future.exception():
+            self.queued.set_exception(error)
+        else:
+            self.queued.set_result(future.result())
 
 
 class StatusReader:
@@ -154,8 +215,41 @@ def hangup(channel: str, cause: int) -> Request:
     return Request("Hangup", {"Channel": channel, "Cause": str(cause)})
 
 
-Message = Any
-"""One message of an answer: a `panoramisk.message.Message` (mapping without case, `.success`, `.response`)."""
+def setvar(channel: str, variable: str, value: str) -> Request:
+    """Set a variable, or a function such as `CALLERID(num)`, of the channel of this name (needs `write`'s call)."""
+    return Request("Setvar", {"Channel": channel, "Variable": variable, "Value": value})
+
+
+def originate(
+    *,
+    channel: str,
+    application: str,
+    data: str,
+    caller_id: str,
+    channel_id: str,
+    other_channel_id: str = "",
+    timeout: float,
+    variables: Mapping[str, str] | None = None,
+) -> OriginateRequest:
+    """Dial `channel` (`PJSIP/<number>@<trunk>`, `Local/<number>@<context>/n`), and run an application when it answers.
+
+    `caller_id` is `<number>` or `"name" <number>`. `channel_id` becomes the new channel's Uniqueid, `other_channel_id`
+    that of a Local channel's second half (without it Asterisk puts `;2` behind the first); at most 149
+    characters, and unique, which Asterisk only knows of those that exist. `timeout`: seconds that the far side may
+    ring. A leading `_` or `__` of a variable's name is Asterisk's way to have it
+    inherited. Needs `write`'s originate.
+    """
+    headers = {
+        "Channel": channel,
+        "Application": application,
+        "Data": data,
+        "CallerID": caller_id,
+        "ChannelId": channel_id,
+        **({"OtherChannelId": other_channel_id} if other_channel_id else {}),
+        "Timeout": str(round(timeout * 1000)),
+        "Async": "true",
+    }
+    return OriginateRequest(headers, variables or {}, timeout)
 
 
 def device_states() -> Request:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import re
 import socket
 import ssl
 import time
@@ -42,10 +43,11 @@ from ami2zammad.calls.signalling import ApplicationSeen, Snapshot
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ami2zammad.asterisk.actions import ListingRequest, Message, Request
+    from ami2zammad.asterisk.actions import ListingRequest, Message, OriginateRequest, Request
 
 _FAREWELL: Final = 2.0
 """Seconds that a good-bye may take."""
+_REASON: Final = re.compile("[0-9]{1,3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,52 @@ class _Wire(Manager):  # type: ignore[misc]  # panoramisk has no types
 
     def dispatch(self, event: Message) -> None:
         """Do nothing: events do not come this way."""
+
+
+@dataclass(frozen=True, slots=True)
+class OriginateOutcome:
+    """What became of an Originate (its OriginateResponse).
+
+    `reason` is Asterisk's number, of which 16 and 22 say 4: answered, 3: nobody answered in time, 0: anything else
+    (busy, refused, no such endpoint, ChannelId in use, hung up while it rang). Why, the channel's Hangup tells, if
+    there was a channel. `channel` is its name if it answered, else what was to be dialled.
+    """
+
+    answered: bool
+    reason: int
+    channel: str
+    uniqueid: str
+
+
+class Origination:
+    """An Originate that Asterisk has taken on. Its `outcome` may be waited for once, by one task."""
+
+    def __init__(self, response: asyncio.Future[Any], seconds: float, sleep: Sleep) -> None:
+        self._response = response
+        self._seconds = seconds
+        self._sleep = sleep
+        # Nobody has to wait for it.
+        response.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    async def outcome(self) -> OriginateOutcome:
+        """Wait until the far side has answered or it is known that it will not.
+
+        Raises ActionTimeout some seconds (the session's `action_timeout`) after the far side's time is over,
+        ConnectionLost (or what else ended the session). Who does not wait on leaves the dialling as it is.
+        """
+        try:
+            if not await done_within(self._response, self._seconds, self._sleep):
+                raise ActionTimeout("Originate", self._seconds)
+            message = self._response.result()
+        finally:
+            self._response.cancel()
+        reason = str(message.reason)
+        return OriginateOutcome(
+            message.response == "Success",
+            int(reason) if _REASON.fullmatch(reason) else 0,
+            str(message.channel),
+            str(message.uniqueid),
+        )
 
 
 class AmiSession:
@@ -176,14 +224,27 @@ class AmiSession:
         """How many messages made no sense so far."""
         return self._protocol.garbled
 
-    async def send(self, action: Request) -> Message | list[Message]:
+    async def send(self, action: Request, timeout: float | None = None) -> Message | list[Message]:  # noqa: ASYNC109 -- on the injected sleep
         """Send an action, give its answer: one Message, or a list of them (Status); a refusal is an answer too.
 
-        Raises ActionTimeout after `action_timeout`, ConnectionLost (or what else ended the session), HeaderInjection,
-        TooManyActions, GarbledAnswer. An action is never sent twice. Not for the task that empties the intake: while
-        that is full no answer is read.
+        Raises ActionTimeout after `timeout` seconds (else `action_timeout`), ConnectionLost (or what else ended the
+        session), HeaderInjection, TooManyActions, GarbledAnswer. An action is never sent twice. Not for the task that
+        empties the intake: while that is full no answer is read.
         """
-        return await self._answer_to(action, self.endpoint.action_timeout)
+        return await self._answer_to(action, self.endpoint.action_timeout if timeout is None else timeout)
+
+    async def originate(self, action: OriginateRequest) -> Origination:
+        """Send an Originate, wait for the first of its two answers; what is given knows the second.
+
+        Raises ActionRefused, and what `send` raises: after an ActionTimeout nobody knows whether it rings somewhere.
+        """
+        outcome = self._protocol.send(action)
+        try:
+            await self._queued(action)
+        except BaseException:
+            outcome.cancel()
+            raise
+        return Origination(outcome, action.timeout + self.endpoint.action_timeout, self._sleep)
 
     async def snapshot(self) -> Snapshot:
         """List all channels.
@@ -252,6 +313,14 @@ class AmiSession:
             return answer.result()
         finally:
             answer.cancel()
+
+    async def _queued(self, action: OriginateRequest) -> None:
+        seconds = self.endpoint.action_timeout
+        if not await done_within(action.queued, seconds, self._sleep):
+            raise ActionTimeout(action.name, seconds)
+        answer = action.queued.result()
+        if not answer.success:
+            raise ActionRefused(action.name, str(answer.message))
 
     async def _listing(self, action: ListingRequest) -> Any:  # noqa: ANN401 -- the caller checks which signal it is
         answer = await self.send(action)

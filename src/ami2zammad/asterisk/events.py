@@ -25,6 +25,7 @@ from ami2zammad.calls.signalling import (
     ChannelStateChanged,
     DialBegan,
     DialEnded,
+    DialRequested,
     HangupRequested,
     LocalBridged,
     MemberCalled,
@@ -40,15 +41,21 @@ ID_LIMIT = 150
 """Characters of an id (AST_MAX_UNIQUEID of asterisk/channel.h)."""
 
 _EVENT = b"Event: "
+_USER_EVENT: Final = b"UserEvent"
 _CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def event_name(message: bytes) -> bytes:
-    """Give the name of the event, empty for what is none. Asterisk always sends it first."""
+    """Give the name of the event, empty for what is none. Asterisk always sends it first.
+
+    Of what the dialplan itself sends it is the name that the dialplan gave it: `UserEvent/ZammadDial`, say.
+    """
     if not message.startswith(_EVENT):
         return b""
     end = message.find(b"\r\n", 7)
-    return message[7:end] if end > 0 else message[7:]
+    name = message[7:end] if end > 0 else message[7:]
+    # Else every event of other programs' dialplan would be taken for a garbled one of ours.
+    return name if name != _USER_EVENT else b"UserEvent/" + raw_header(message, b"\r\nUserEvent: ")
 
 
 def raw_header(message: bytes, name: bytes) -> bytes:
@@ -207,6 +214,13 @@ def application_seen(message: bytes, at: float) -> Signal | None:
     return ApplicationSeen(at, uniqueid, application) if uniqueid and application else None
 
 
+def _dial_requested(message: bytes, at: float) -> Signal | None:
+    # Asterisk writes the channel's headers first, and whatever the dialplan adds behind them (seen on 16 and 22).
+    uniqueid, linkedid = _id(message, b"\r\nUniqueid: "), _id(message, b"\r\nLinkedid: ")
+    number = text_header(message, b"\r\nNumber: ")
+    return DialRequested(at, uniqueid, linkedid, number) if uniqueid and linkedid and number else None
+
+
 def channel_listed(message: bytes) -> ChannelListed | None:
     """Read one channel of a snapshot from an `Event: Status` (AMI action Status, which lists all channels)."""
     uniqueid, linkedid = _id(message, b"\r\nUniqueid: "), _id(message, b"\r\nLinkedid: ")
@@ -248,6 +262,7 @@ EVENTS: Final[Mapping[bytes, EventReader]] = MappingProxyType(
         b"BlindTransfer": _blind_transfer,
         b"ParkedCall": _parked,
         b"Newexten": application_seen,
+        b"UserEvent/ZammadDial": _dial_requested,
     }
 )
 """What reads which event. An event that is not here is of no interest; None from a reader means garbled."""

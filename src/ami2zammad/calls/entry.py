@@ -34,6 +34,8 @@ class LogEntry:
     """The best outcome of the devices and queues tried so far."""
     tried: bool = False
     """A device or a queue has been tried."""
+    refused: bool = False
+    """The help desk wants the caller rejected, and the PBX was told."""
     talker: str = ""
     """The identity of the party who took the call."""
     ended: bool = False
@@ -44,6 +46,11 @@ class LogEntry:
     def announced(self) -> bool:
         """NewCall has been said."""
         return self._new_call is not None
+
+    @property
+    def new_call(self) -> NewCall | None:
+        """What was announced, None before."""
+        return self._new_call
 
     @property
     def answered(self) -> bool:

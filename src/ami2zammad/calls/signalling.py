@@ -193,6 +193,16 @@ class ApplicationSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class DialRequested:
+    """The dialplan hands the outgoing call of the channel to the bridge: `UserEvent(ZammadDial,Number: …)`."""
+
+    at: float
+    uniqueid: str
+    linkedid: str
+    number: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelListed:
     """One channel of a snapshot (an `Event: Status`). `bridge` is empty where it is in none."""
 
@@ -233,5 +243,6 @@ Signal = (
     | BlindTransferred
     | Parked
     | ApplicationSeen
+    | DialRequested
     | Snapshot
 )

@@ -22,7 +22,7 @@ from .call import Call
 from .channels import DEFAULT_TRUNK_CONTEXTS, Channel, Side, Switchboard, TrunkPatterns
 from .directory import Agent, Directory
 from .entry import LogEntry
-from .events import VOICEMAIL, CallEvent, Cause, Direction
+from .events import VOICEMAIL, CallEvent, Cause, Direction, NewCall
 from .numbers import NumberPlan, is_diallable
 from .signalling import (
     ApplicationSeen,
@@ -37,6 +37,7 @@ from .signalling import (
     ChannelStateChanged,
     DialBegan,
     DialEnded,
+    DialRequested,
     HangupRequested,
     LocalBridged,
     MemberCalled,
@@ -121,6 +122,8 @@ class CallTracker:
             Parked: self._parked,
             ApplicationSeen: self._application_seen,
             Snapshot: self._reconcile,
+            # What the dialplan wants is for the control of calls to do.
+            DialRequested: _nothing,
         }
 
     # -- the face ------------------------------------------------------------------------------------------
@@ -169,6 +172,94 @@ class CallTracker:
     def close(self, at: float) -> list[CallEvent]:
         """End every entry that is open: the stream has ended and nobody will say how the calls went on."""
         return self._reconcile(Snapshot(at, ()))
+
+    # -- control (docs/dialplan.md) -------------------------------------------------------------------------
+
+    def knows(self, uniqueid: str) -> bool:
+        """Say whether a channel is known and alive."""
+        return uniqueid in self._switchboard.channels
+
+    def channel_name(self, uniqueid: str) -> str:
+        """Return a live channel's present name; empty if it is gone."""
+        channel = self._switchboard.channels.get(uniqueid)
+        return channel.name if channel is not None else ""
+
+    def ask_first(
+        self, uniqueid: str, at: float, *, number: str = "", queue: str = "", user: str = "", to: str = ""
+    ) -> tuple[list[CallEvent], NewCall | None]:
+        """Announce the call of a channel now, because the dialplan waits for what the help desk says.
+
+        `number` is what an agent dials (with the line prefix). Returns what is to be told and the newCall to wait for:
+        None where there is nothing to ask, because the call is internal, answered, over or unknown.
+        """
+        self._now = max(self._now, at)
+        channel = self._switchboard.channels.get(uniqueid)
+        if channel is None or channel.call.ignored:
+            return [], None
+        call = channel.call
+        entry = call.open_entry
+        if call.direction is None and is_diallable(number) and number not in self._rules.numbers.extensions:
+            call.agent = call.agent or (channel if channel.side is Side.INSIDE else None)
+            entry = self._begin_outbound(call, self._rules.numbers.dialled(number), channel.caller_number)
+        if entry is None or entry.answered:
+            return [], None
+        if call.direction is Direction.IN and not entry.announced:
+            entry.queue = queue or entry.queue
+            entry.to_number = self._rules.numbers.party(to) if to else entry.to_number
+            entry.add_user(user)
+        events = entry.announce(at)
+        self._schedule(call)
+        return events, entry.new_call
+
+    def begin_click_to_dial(self, linkedid: str, at: float, *, extension: str, number: str) -> list[CallEvent]:
+        """Begin the outbound call that the PBX is about to make for the agent at `extension` under `linkedid`."""
+        self._now = max(self._now, at)
+        instance = f"{self._rules.instance}-" if self._rules.instance else ""
+        call = self._calls[linkedid] = Call(instance + linkedid, {linkedid})
+        agent = self._rules.directory.agent_at(extension, extension, "")
+        entry = self._begin_outbound(call, self._rules.numbers.dialled(number), "", agent)
+        return entry.announce(at)
+
+    def abandon(self, new_call: NewCall, at: float, cause: Cause) -> list[CallEvent]:
+        """End an entry whose call never got a channel: the PBX could not make it."""
+        call = self._call_of(new_call)
+        if call is None or call.channels:
+            return []
+        entry = call.open_entry
+        events = entry.hang_up(at, cause) if entry is not None else []
+        self._forget(call)
+        return events
+
+    def expect(self, uniqueid: str, leg: str) -> None:
+        """Count the channels that will come under the Linkedid `leg` to the call of the channel `uniqueid`."""
+        channel = self._switchboard.channels.get(uniqueid)
+        if channel is not None:
+            channel.call.linkedids.add(leg)
+            self._calls[leg] = channel.call
+
+    def refuse(self, new_call: NewCall) -> str:
+        """Take note that an inbound call is to be rejected; return the channel to hang up.
+
+        Empty if it is too late for that: answered, passed on or over.
+        """
+        call = self._call_of(new_call)
+        entry = call.open_entry if call is not None else None
+        if call is None or entry is None or call.party is None or call.direction is not Direction.IN:
+            return ""
+        if entry.answered or entry.call_id != new_call.call_id:
+            return ""
+        entry.refused = True
+        return call.party.name
+
+    def outcome(self, new_call: NewCall) -> Cause | None:
+        """Return the best outcome so far of the devices that were tried for an open entry."""
+        call = self._call_of(new_call)
+        entry = call.open_entry if call is not None else None
+        return entry.outcome if entry is not None and entry.call_id == new_call.call_id else None
+
+    def _call_of(self, new_call: NewCall) -> Call | None:
+        instance = f"{self._rules.instance}-" if self._rules.instance else ""
+        return self._calls.get(new_call.first_call_id.removeprefix(instance))
 
     @property
     def live_calls(self) -> int:
@@ -354,19 +445,23 @@ class CallTracker:
 
     def _outside_leg_dialled(self, call: Call, leg: Channel, signal: DialBegan) -> list[CallEvent]:
         """Begin an outbound entry; a second trunk that is tried for the same number belongs to the first's."""
-        entry = call.open_entry
-        if entry is not None:
+        if call.open_entry is not None:
+            call.open_entry.tried = True
             return []
+        entry = self._begin_outbound(call, leg.number, signal.caller_number)
+        entry.tried = True
+        return entry.announce(signal.at)
+
+    def _begin_outbound(self, call: Call, to_number: str, shown: str, agent: Agent | None = None) -> LogEntry:
+        """Begin an outbound entry. `shown` is the number that the agent's channel shows."""
         call.direction = Direction.OUT
         call.party = None
         call.end_at = None
-        agent = self._agent_at(call.agent) if call.agent is not None else Agent("")
-        entry = call.begin_entry(
-            self._outbound_number(agent, signal.caller_number), leg.number, direction=Direction.OUT
-        )
-        entry.tried = True
+        if agent is None:
+            agent = self._agent_at(call.agent) if call.agent is not None else Agent("")
+        entry = call.begin_entry(self._outbound_number(agent, shown), to_number, direction=Direction.OUT)
         entry.add_user(agent.name)
-        return entry.announce(signal.at)
+        return entry
 
     def _outbound_number(self, agent: Agent, shown: str) -> str:
         """Return where an outbound call comes from: the agent's own number, else what is shown, else the extension."""
@@ -595,6 +690,8 @@ class CallTracker:
     def _cause(entry: LogEntry, cause: int) -> Cause:
         if entry.answered:
             return Cause.NORMAL_CLEARING
+        if entry.refused:
+            return Cause.BUSY
         if entry.caller_gave_up or cause == _CAUSE_UNKNOWN:
             return Cause.CANCEL
         return entry.outcome or causes.of_number(cause) or Cause.NO_ANSWER
@@ -671,6 +768,10 @@ class CallTracker:
         if listed.application:
             signals.append(ApplicationSeen(at, listed.uniqueid, listed.application))
         return signals
+
+
+def _nothing(_: Signal) -> list[CallEvent]:
+    return []
 
 
 def _next(call: Call) -> float:

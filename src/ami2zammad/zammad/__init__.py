@@ -8,16 +8,11 @@ from __future__ import annotations
 from ami2zammad.zammad.client import CheckResult, ZammadClient
 from ami2zammad.zammad.endpoint import ZammadEndpoint
 from ami2zammad.zammad.errors import BadEndpoint, EventRefused, ZammadError
-from ami2zammad.zammad.replies import Dial, Nothing, Reject, Reply
 
 __all__ = [
     "BadEndpoint",
     "CheckResult",
-    "Dial",
     "EventRefused",
-    "Nothing",
-    "Reject",
-    "Reply",
     "ZammadClient",
     "ZammadEndpoint",
     "ZammadError",

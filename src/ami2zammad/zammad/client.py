@@ -13,13 +13,14 @@ from typing import Protocol, Self
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_never
 
+from ami2zammad.calls.decisions import Decision
 from ami2zammad.calls.events import CallEvent, NewCall
 from ami2zammad.zammad._circuit import Circuit, Sleep, back_off
 from ami2zammad.zammad._transport import Transport
 from ami2zammad.zammad.endpoint import ZammadEndpoint
 from ami2zammad.zammad.errors import EventRefused
 from ami2zammad.zammad.payloads import Fields, fields_of, kind_of
-from ami2zammad.zammad.replies import Answered, Judgement, Outcome, Reply, Verdict, judge, judge_check
+from ami2zammad.zammad.replies import Answered, Judgement, Outcome, Verdict, judge, judge_check
 
 POISON_FAILURES = 8
 """Inner faults (500) of one event after which it counts as one that Zammad cannot take, if it takes others."""
@@ -75,7 +76,8 @@ class ZammadClient:
     """The CTI endpoint of one Zammad; an async context manager that may be shared by many tasks.
 
     `connections` bounds requests at a time. `sleep` and `rng` (jitter), and `transport` in place of HTTP, are there
-    for tests. Entering raises `BadEndpoint` if the CA file cannot be read.
+    for tests. `on_failure(event, reason)` is called after each attempt that failed and will be repeated. Entering
+    raises `BadEndpoint` if the CA file cannot be read.
     """
 
     def __init__(
@@ -86,8 +88,10 @@ class ZammadClient:
         sleep: Sleep = asyncio.sleep,
         rng: random.Random | None = None,
         transport: _Exchange | None = None,
+        on_failure: Callable[[CallEvent, str], None] | None = None,
     ) -> None:
         self._endpoint = endpoint
+        self._on_failure = on_failure
         self._transport: _Exchange = transport or Transport(endpoint, connections=connections)
         # Requests wait here and not for a connection, where the time-out would already run.
         self._slots = asyncio.Semaphore(connections)
@@ -112,7 +116,7 @@ class ZammadClient:
         fault = self._circuit.fault
         return fault.reason if fault else ""
 
-    async def deliver(self, event: CallEvent) -> Reply:
+    async def deliver(self, event: CallEvent) -> Decision:
         """Deliver `event`, trying until Zammad has it, and return what Zammad wants done about the call.
 
         Delivering the same event twice is harmless. Raises `EventRefused` if Zammad will never take this event,
@@ -212,6 +216,8 @@ class ZammadClient:
             delivery.contradictions += 1
             if delivery.contradictions >= CONTRADICTIONS:
                 return _poisonous(judgement, delivery.attempts)
+        if self._on_failure is not None:
+            self._on_failure(delivery.event, judgement.reason)
         log = self._log.bind(call_id=delivery.event.call_id, kind=kind_of(delivery.event))
         fields = {
             "attempts": delivery.attempts,

@@ -14,30 +14,8 @@ from enum import Enum, auto
 from types import MappingProxyType
 from typing import Any, Final, assert_never
 
+from ami2zammad.calls.decisions import Decision, Dial, Nothing, Reject
 from ami2zammad.calls.events import Answer, CallEvent, Direction, Hangup, NewCall
-
-
-@dataclass(frozen=True, slots=True)
-class Nothing:
-    """Zammad has nothing to say about the call."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """The caller is on Zammad's block list: end the call. Its hangup must still be delivered."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Dial:
-    """A routing rule of Zammad matches: dial `number` and show `caller_id`. Both as Zammad wrote them."""
-
-    caller_id: str
-    number: str
-
-
-Reply = Nothing | Reject | Dial
 
 
 class Trouble(Enum):
@@ -135,7 +113,7 @@ class Judgement:
     reason: str = ""
     remedy: str = ""
     retry_after: float | None = None
-    reply: Reply = Nothing()
+    reply: Decision = field(default_factory=Nothing)
     ignored: str = ""
     """A part of the reply that asks for something we do not understand."""
     duplicate: bool = False
@@ -235,7 +213,7 @@ def _judge_success(event: CallEvent, answer: Answered) -> Judgement:
     return Judgement(Verdict.DELIVERED, answer.status, reply=reply, ignored=ignored, from_zammad=True)
 
 
-def _read_reply(event: CallEvent, body: object) -> tuple[Reply, str]:
+def _read_reply(event: CallEvent, body: object) -> tuple[Decision, str]:
     """Return what to do, and what of `body` was not understood. Only a newCall can ask for something."""
     if not isinstance(body, dict) or "action" not in body:
         return Nothing(), ""

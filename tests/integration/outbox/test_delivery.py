@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from ami2zammad.calls.decisions import Decision
 from ami2zammad.calls.events import CallEvent, Cause, Hangup
 from ami2zammad.outbox import Outbox
 from ami2zammad.sandbox.zammad import Fault, ZammadSandbox
-from ami2zammad.zammad import EventRefused, Reply, ZammadClient, ZammadEndpoint
+from ami2zammad.zammad import EventRefused, ZammadClient, ZammadEndpoint
 from tests.unit.zammad.samples import Sleeps, answer, entry, new_call
 
 DEADLINE = 60.0
@@ -21,7 +22,7 @@ PASSING = [fault for fault in Fault if fault not in {Fault.HANG, Fault.SLOW}]
 
 
 @contextlib.asynccontextmanager
-async def bridge(zammad: ZammadSandbox, rng: random.Random) -> AsyncIterator[Outbox[Reply]]:
+async def bridge(zammad: ZammadSandbox, rng: random.Random) -> AsyncIterator[Outbox[Decision]]:
     endpoint = ZammadEndpoint(zammad.url, timeout=DEADLINE, format="json" if rng.random() < 0.5 else "form")
     async with ZammadClient(endpoint, sleep=Sleeps(), rng=rng) as client:
         outbox = Outbox(client, refusal=EventRefused)

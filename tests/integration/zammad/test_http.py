@@ -19,18 +19,10 @@ import structlog
 import trustme
 from structlog.testing import capture_logs
 
+from ami2zammad.calls.decisions import Decision, Dial, Reject
 from ami2zammad.calls.events import Direction
 from ami2zammad.sandbox.zammad import Agent, Fault, ZammadSandbox
-from ami2zammad.zammad import (
-    BadEndpoint,
-    CheckResult,
-    Dial,
-    EventRefused,
-    Reject,
-    Reply,
-    ZammadClient,
-    ZammadEndpoint,
-)
+from ami2zammad.zammad import BadEndpoint, CheckResult, EventRefused, ZammadClient, ZammadEndpoint
 from tests.unit.zammad.samples import TOKEN, Sleeps, answer, entry, hangup, new_call
 
 NEVER = 60.0
@@ -355,7 +347,7 @@ def everything_about(error: BaseException) -> str:
     return "\n".join([*texts, *(everything_about(e) for e in behind)])
 
 
-async def results(tasks: list[asyncio.Task[Reply]]) -> list[Reply | BaseException]:
+async def results(tasks: list[asyncio.Task[Decision]]) -> list[Decision | BaseException]:
     return await asyncio.gather(*tasks, return_exceptions=True)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
+from panoramisk.message import Message
 
 from ami2zammad.asterisk import actions
-from ami2zammad.asterisk.errors import HeaderInjection
+from ami2zammad.asterisk.errors import ConnectionLost, HeaderInjection
 from ami2zammad.asterisk.framing import Framer
 
 SECRET = "c0rrect-h0rse"
@@ -58,6 +61,91 @@ async def test_control_characters_are_refused(bad: str) -> None:
 async def test_a_name_with_a_colon_is_refused() -> None:
     with pytest.raises(HeaderInjection):
         actions.Request("Ping", {"Channel: x": "y"}).to_wire()
+
+
+async def test_setvar_is_written() -> None:
+    action = actions.setvar("PJSIP/100-00000001", "CALLERID(num)", "4930")
+    assert action.to_wire().startswith(
+        b"Action: Setvar\r\nChannel: PJSIP/100-00000001\r\nVariable: CALLERID(num)\r\nValue: 4930\r\n"
+    )
+
+
+def originate(**changes: Any) -> actions.OriginateRequest:
+    headers: dict[str, Any] = {
+        "channel": "PJSIP/49221@trunk",
+        "application": "Bridge",
+        "data": "PJSIP/100-00000001",
+        "caller_id": "4930600100",
+        "channel_id": "bridge-1",
+        "timeout": 30.5,
+    }
+    return actions.originate(**headers | changes)
+
+
+async def test_originate_is_written() -> None:
+    action = originate(variables={"CALL": "1", "__INHERITED": "a=b"}, other_channel_id="bridge-2")
+    assert action.to_wire().decode().split("\r\n") == [
+        "Action: Originate",
+        "Channel: PJSIP/49221@trunk",
+        "Application: Bridge",
+        "Data: PJSIP/100-00000001",
+        "CallerID: 4930600100",
+        "ChannelId: bridge-1",
+        "OtherChannelId: bridge-2",
+        "Timeout: 30500",
+        "Async: true",
+        f"ActionID: {action['ActionID']}",
+        "Variable: CALL=1",
+        "Variable: __INHERITED=a=b",
+        "",
+        "",
+    ]
+    assert b"OtherChannelId" not in originate().to_wire()
+
+
+async def test_what_asterisk_would_take_out_of_a_variable_is_escaped() -> None:
+    wire = originate(variables={"V": 'a,b "q" \\ (p) [x]'}).to_wire()
+    assert rb"Variable: V=a\,b \"q\" \\ \(p\) \[x\]" + b"\r\n" in wire
+
+
+@pytest.mark.parametrize(
+    "changes", [{"caller_id": "1\r\nX: y"}, {"variables": {"V": "a\nb"}}, {"variables": {"V\r": "a"}}]
+)
+async def test_nothing_can_be_put_into_an_originate(changes: dict[str, Any]) -> None:
+    with pytest.raises(HeaderInjection):
+        originate(**changes).to_wire()
+
+
+QUEUED = Message({"Response": "Success", "Message": "Originate successfully queued"})
+REFUSED = Message({"Response": "Error", "Message": "Permission denied"})
+BUSY = Message({"Event": "OriginateResponse", "Response": "Failure", "Reason": "0"})
+
+
+async def test_an_originate_is_answered_twice() -> None:
+    action = originate()
+    assert not action.add_message(QUEUED)
+    assert action.queued.result() is QUEUED
+    assert not action.future.done()
+    assert action.add_message(BUSY)
+    assert action.add_message(BUSY)
+    assert action.future.result() is BUSY
+
+
+@pytest.mark.parametrize("only", [REFUSED, BUSY])
+async def test_an_originate_that_is_answered_once(only: Any) -> None:
+    action = originate()
+    assert action.add_message(only)
+    assert await action.queued is only
+
+
+async def test_who_waits_for_the_first_answer_learns_of_the_end() -> None:
+    lost, given_up = originate(), originate()
+    lost.future.set_exception(ConnectionLost("gone"))
+    with pytest.raises(ConnectionLost):
+        await lost.queued
+    given_up.future.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up.queued
 
 
 @given(channel=st.text(), name=st.text())

@@ -30,6 +30,7 @@ from ami2zammad.calls.signalling import (
     ChannelStateChanged,
     DialBegan,
     DialEnded,
+    DialRequested,
     HangupRequested,
     LocalBridged,
     MemberCalled,
@@ -118,6 +119,10 @@ TABLE: list[tuple[bytes, Signal]] = [
         block("Newexten", CHANNEL, {"Application": "VoiceMail", "AppData": "100@default,u"}),
         ApplicationSeen(7.0, "1.98", "VoiceMail"),
     ),
+    (
+        block("UserEvent", CHANNEL, {"UserEvent": "ZammadDial", "Number": "0221 4710334"}),
+        DialRequested(7.0, "1.98", "1.97", "0221 4710334"),
+    ),
 ]
 
 
@@ -128,6 +133,22 @@ def test_table(message: bytes, signal: Signal) -> None:
 
 def test_every_event_of_the_table_was_tried() -> None:
     assert {event_name(message) for message, _ in TABLE} == set(EVENTS)
+
+
+@pytest.mark.parametrize("headers", [{"Number": ""}, {"Uniqueid": ""}, {"Linkedid": "1" * (ID_LIMIT + 1)}])
+def test_a_request_to_dial_without_what_it_needs_is_garbled(headers: dict[str, str]) -> None:
+    assert read(block("UserEvent", CHANNEL | {"UserEvent": "ZammadDial", "Number": "1"} | headers)) is None
+
+
+@pytest.mark.parametrize("name", ["Other", "zammaddial", "", "ZammadDial/x"])
+def test_the_events_of_other_dialplans_are_not_for_us(name: str) -> None:
+    assert event_name(block("UserEvent", CHANNEL, {"UserEvent": name})) not in EVENTS
+
+
+def test_what_the_dialplan_adds_cannot_take_the_place_of_the_channel() -> None:
+    added = {"UserEvent": "ZammadDial", "Number": "1"}
+    message = block("UserEvent", CHANNEL, added) + b"\r\nUniqueid: 6.6\r\nLinkedid: 6.6\r\nNumber: 2"
+    assert read(message) == DialRequested(7.0, "1.98", "1.97", "1")
 
 
 @pytest.mark.parametrize("event", sorted(EVENTS))

@@ -9,8 +9,9 @@ from collections.abc import Callable
 import pytest
 from structlog.testing import capture_logs
 
+from ami2zammad.calls.decisions import Dial, Nothing, Reject
 from ami2zammad.calls.events import Direction
-from ami2zammad.zammad import Dial, EventRefused, Nothing, Reject, ZammadClient, ZammadEndpoint
+from ami2zammad.zammad import EventRefused, ZammadClient, ZammadEndpoint
 from ami2zammad.zammad.payloads import Fields
 from ami2zammad.zammad.replies import Outcome
 from tests.unit.zammad.samples import (

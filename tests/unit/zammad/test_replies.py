@@ -4,20 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from ami2zammad.calls.decisions import Decision, Dial, Nothing, Reject
 from ami2zammad.calls.events import CallEvent, Direction
-from ami2zammad.zammad.replies import (
-    Answered,
-    Dial,
-    Nothing,
-    Outcome,
-    Reject,
-    Reply,
-    Trouble,
-    Unanswered,
-    Verdict,
-    judge,
-    judge_check,
-)
+from ami2zammad.zammad.replies import Answered, Outcome, Trouble, Unanswered, Verdict, judge, judge_check
 from tests.unit.zammad.samples import EXISTS, GATEWAY, INNER, OK, UNAUTHORIZED, answer, hangup, new_call, reply
 
 DISABLED = reply(422, {"error": "Feature is disabled, the admin can enable it."})
@@ -48,7 +37,7 @@ DIAL = {"action": "dial", "caller_id": "496990009111", "number": "492214710334"}
         (new_call(), "9" * 60_000, Nothing()),
     ],
 )
-def test_success(event: CallEvent, body: object, expected: Reply) -> None:
+def test_success(event: CallEvent, body: object, expected: Decision) -> None:
     judgement = judge(event, reply(200, body))
     assert judgement.verdict is Verdict.DELIVERED
     assert judgement.reply == expected

@@ -1,0 +1,1 @@
+"""What operators and programs beside the bridge reach it by: HTTP."""
