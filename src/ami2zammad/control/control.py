@@ -260,10 +260,11 @@ class CallControl:
             self._log.warning("control.failed", call_id=call_id, problem=error.problem)
 
     async def _end_leg(self, leg: str, call_id: str) -> None:
-        """Call the far side off: who waited for it has gone. Where both have ended there is nothing to do."""
-        channel = self._tracker.channel_name(leg)
-        if channel:
-            await self._hang_up(channel, _NORMAL, call_id)
+        """Call the far side off: who waited for it has gone, and Asterisk alone would ring it until its time is over.
+
+        By Uniqueid, which Hangup takes as well as a name (measured on 16 and 22): the leg may be too young to be known.
+        """
+        await self._hang_up(leg, _NORMAL, call_id)
 
     async def _dial_for(self, signal: DialRequested) -> None:
         """Ask, then dial the outside leg for the channel that waits, with the caller ID that Zammad wants."""

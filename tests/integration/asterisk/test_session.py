@@ -12,7 +12,8 @@ import pytest
 from structlog.testing import LogCapture
 
 from ami2zammad.asterisk import actions
-from ami2zammad.asterisk.connection import AmiEndpoint, AmiSession
+from ami2zammad.asterisk.actions import OriginateRequest
+from ami2zammad.asterisk.connection import AmiEndpoint, AmiSession, OriginateOutcome
 from ami2zammad.asterisk.errors import (
     ActionRefused,
     ActionTimeout,
@@ -158,6 +159,113 @@ async def test_an_action_that_is_not_answered(pbx: PbxSandbox, endpoint: AmiEndp
     closing = asyncio.create_task(session.close())
     await time.advance(2)
     await closing
+
+
+async def test_an_action_with_a_time_of_its_own(pbx: PbxSandbox, endpoint: AmiEndpoint, time: FakeTime) -> None:
+    session = await AmiSession.open(replace(endpoint, ping_interval=1e6, action_timeout=3), ignore, sleep=time.sleep)
+    pbx.stall()
+    sending = asyncio.create_task(session.send(actions.hangup("PJSIP/1", 17), timeout=30))
+    await pbx.wait_for(lambda: pbx.actions[-1]["Action"] == "Hangup")
+    await time.advance(29)
+    assert not sending.done()
+    await time.advance(2)
+    with pytest.raises(ActionTimeout, match="Hangup within 30 s"):
+        await sending
+    closing = asyncio.create_task(session.close())
+    await time.advance(2)
+    await closing
+
+
+def dial() -> OriginateRequest:
+    return actions.originate(
+        channel="PJSIP/49221@trunk",
+        application="Bridge",
+        data="PJSIP/100-00000001",
+        caller_id="4930600100",
+        channel_id="bridge-1",
+        timeout=30,
+    )
+
+
+QUEUED = {"Response": "Success", "Message": "Originate successfully queued"}
+
+
+async def respond(pbx: PbxSandbox, action: OriginateRequest, reason: str, response: str) -> None:
+    headers = {"ActionID": action["ActionID"], "Response": response, "Reason": reason}
+    await pbx.emit("OriginateResponse", headers | {"Channel": "PJSIP/trunk-00000002", "Uniqueid": "bridge-1"})
+
+
+@pytest.mark.parametrize(
+    ("response", "reason", "outcome"),
+    [
+        ("Success", "4", OriginateOutcome(True, 4, "PJSIP/trunk-00000002", "bridge-1")),
+        ("Failure", "3", OriginateOutcome(False, 3, "PJSIP/trunk-00000002", "bridge-1")),
+        ("Failure", "x", OriginateOutcome(False, 0, "PJSIP/trunk-00000002", "bridge-1")),
+    ],
+)
+async def test_an_originate_tells_twice(
+    pbx: PbxSandbox, endpoint: AmiEndpoint, response: str, reason: str, outcome: OriginateOutcome
+) -> None:
+    pbx.answers["originate"] = lambda _: [QUEUED]
+    session = await AmiSession.open(endpoint, ignore)
+    action = dial()
+    origination = await session.originate(action)
+    waiting = asyncio.create_task(origination.outcome())
+    await session.send(actions.ping())
+    assert not waiting.done()
+    await respond(pbx, action, reason, response)
+    assert await waiting == outcome
+    assert not session._protocol.responses
+    await session.close()
+
+
+async def test_an_originate_that_is_refused(pbx: PbxSandbox, endpoint: AmiEndpoint) -> None:
+    pbx.answers["originate"] = lambda _: [{"Response": "Error", "Message": "Permission denied"}]
+    session = await AmiSession.open(endpoint, ignore)
+    with pytest.raises(ActionRefused, match=r"Originate: \"Permission denied\".*originate"):
+        await session.originate(dial())
+    assert not session._protocol.responses
+    await session.close()
+
+
+async def test_an_originate_that_is_not_answered(pbx: PbxSandbox, endpoint: AmiEndpoint, time: FakeTime) -> None:
+    session = await AmiSession.open(replace(endpoint, ping_interval=1e6, action_timeout=3), ignore, sleep=time.sleep)
+    pbx.answers["originate"] = lambda _: [QUEUED]
+    origination = await session.originate(dial())
+    waiting = asyncio.create_task(origination.outcome())
+    await time.advance(32)
+    assert not waiting.done()
+    await time.advance(2)
+    with pytest.raises(ActionTimeout, match="Originate within 33 s"):
+        await waiting
+    pbx.answers["originate"] = lambda _: []
+    sending = asyncio.create_task(session.originate(dial()))
+    await pbx.wait_for(lambda: sum(action["Action"] == "Originate" for action in pbx.actions) == 2)
+    await time.advance(3)
+    with pytest.raises(ActionTimeout, match="Originate within 3 s"):
+        await sending
+    assert not session._protocol.responses
+    closing = asyncio.create_task(session.close())
+    await asyncio.sleep(0.01)
+    await time.advance(2)
+    await closing
+
+
+async def test_the_connection_dies_while_it_rings(pbx: PbxSandbox, endpoint: AmiEndpoint) -> None:
+    pbx.answers["originate"] = lambda _: [QUEUED]
+    session = await AmiSession.open(endpoint, ignore)
+    origination = await session.originate(dial())
+    await session.originate(dial())  # nobody has to wait
+    waiting = asyncio.create_task(origination.outcome())
+    pbx.stall()
+    sending = asyncio.create_task(session.originate(dial()))
+    await pbx.wait_for(lambda: sum(action["Action"] == "Originate" for action in pbx.actions) == 3)
+    pbx.cut()
+    with pytest.raises(ConnectionLost):
+        await waiting
+    with pytest.raises(ConnectionLost):
+        await sending
+    await session.close()
 
 
 async def test_two_actions_at_once_get_their_own_answers(endpoint: AmiEndpoint) -> None:

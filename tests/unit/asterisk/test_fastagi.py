@@ -31,7 +31,8 @@ class Wire:
 
     def write(self, data: bytes) -> None:
         self.written += data
-        self.reader.feed_data(self.then)
+        if self.then:
+            self.reader.feed_data(self.then)
 
     def is_closing(self) -> bool:
         return False
@@ -188,7 +189,8 @@ async def test_a_dead_channel_is_a_hangup() -> None:
 
 @pytest.mark.parametrize("answer", [b"", b"200 resu"])
 async def test_the_connection_ends(answer: bytes) -> None:
-    asked, wire = request(answer)
+    asked, wire = request(b"")
+    wire.reader.feed_data(answer)
     wire.reader.feed_eof()
     with pytest.raises(AgiHangup):
         await asked.set_variable("X", "1")
