@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from ami2zammad.calls.channels import DEFAULT_TRUNK_CONTEXTS
+from ami2zammad.calls.sides import DEFAULT_TRUNK_CONTEXTS
 from ami2zammad.settings import DEFAULT_CONFIG, ConfigurationError, Settings, load_settings
 
 URL = "https://zammad.example.com/api/v1/cti/t0ken-of-zammad"

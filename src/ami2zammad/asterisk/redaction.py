@@ -17,7 +17,7 @@ _KEPT_HEADERS: Final = re.compile(
     r"(?:Event|Response|Privilege|ActionID|Timestamp|SequenceNumber|BridgeID|\w*(?:Uniqueid|Linkedid|UniqueID))",
 )
 _NAME_HEADERS: Final = re.compile(r"\w*(?:CallerIDName|ConnectedLineName|MemberName)")
-_NUMBER_HEADERS: Final = re.compile(r"\w*(?:CallerIDNum|ConnectedLineNum|Exten|Extension|DNID|CallerID)")
+_NUMBER_HEADERS: Final = re.compile(r"\w*(?:CallerIDNum|ConnectedLineNum|Exten|Extension|DNID|CallerID|Number)")
 _CHANNEL_HEADERS: Final = re.compile(r"\w*(?:Channel|Newname|Interface)")
 
 _STRUCTURE: Final = re.compile(

@@ -1,12 +1,54 @@
-"""One call: the channels that belong together, and the log entries that they become one after the other."""
+"""A channel, and a call: channels that belong together, and the log entries that they become one after the other."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .channels import Channel, Side
 from .entry import LogEntry
 from .events import Direction
+from .sides import Side, base_name
+from .signalling import ChannelState
+
+
+@dataclass(slots=True, eq=False)
+class Channel:
+    """One channel of the PBX, as far as the rules need it."""
+
+    uniqueid: str
+    linkedid: str
+    name: str
+    side: Side
+    context: str
+    exten: str
+    caller_number: str
+    caller_name: str
+    state: int
+    call: Call
+    bridge: str = ""
+    local_peer: str = ""
+    member_name: str = ""
+    """What a queue calls the member on this device."""
+    number: str = ""
+    """The number that was dialled to reach this channel (trunks)."""
+    dialled: bool = False
+    """A Dial or a queue called this channel."""
+    dial_status: str = ""
+    """How that ended (DIALSTATUS); empty while it goes on."""
+
+    @property
+    def endpoint(self) -> str:
+        """The device: `100` of `PJSIP/100-0000001a`."""
+        return base_name(self.name).partition("/")[2]
+
+    @property
+    def up(self) -> bool:
+        """The channel is answered."""
+        return self.state == ChannelState.UP
+
+    @property
+    def trying(self) -> bool:
+        """The channel is being dialled, and there is no outcome yet."""
+        return self.dialled and not self.dial_status
 
 
 @dataclass(slots=True, eq=False)

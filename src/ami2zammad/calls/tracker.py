@@ -18,12 +18,12 @@ from fnmatch import translate
 from typing import Any, Final
 
 from . import causes
-from .call import Call
-from .channels import DEFAULT_TRUNK_CONTEXTS, Channel, Side, Switchboard, TrunkPatterns
+from .call import Call, Channel
 from .directory import Agent, Directory
 from .entry import LogEntry
 from .events import VOICEMAIL, CallEvent, Cause, Direction, NewCall
 from .numbers import NumberPlan, is_diallable
+from .sides import DEFAULT_TRUNK_CONTEXTS, Side, TrunkPatterns
 from .signalling import (
     ApplicationSeen,
     BlindTransferred,
@@ -47,6 +47,7 @@ from .signalling import (
     Signal,
     Snapshot,
 )
+from .switchboard import Switchboard
 
 # A caller who is up, in no queue and rings nobody is in an IVR or in voicemail: asked soon, then ever less often.
 _FIRST_QUESTION_AFTER: Final = 0.2
