@@ -26,7 +26,7 @@ from .asterisk.reconnect import AmiFollower
 from .calls.directory import Agent, Directory
 from .calls.events import Answer, CallEvent, Hangup, NewCall
 from .calls.numbers import NumberPlan
-from .calls.signalling import DialRequested, Signal
+from .calls.signalling import ChannelGone, DialRequested, Signal
 from .calls.tracker import CallTracker, TrackerRules
 from .control.control import CallControl, ControlRules, DialRefusedError
 from .control.numbers import EmergencyNumbers
@@ -146,6 +146,7 @@ class Listener:
                 batch = await self._next_signals()
                 for signal in batch:
                     try:
+                        self._tell(self._tracker.advance(signal.at))
                         self._tell(self._tracker.handle(signal))
                     except Exception:  # noqa: BLE001
                         # A fault of ours in one call must not end all others.
@@ -288,6 +289,8 @@ class Bridge:
         for signal in batch:
             if isinstance(signal, DialRequested):
                 self._control.dial_requested(signal)
+            elif isinstance(signal, ChannelGone):
+                self._control.channel_gone(signal.uniqueid)
         await self._control.signals_taken_in()
 
     async def _connected(self, session: AmiSession) -> None:

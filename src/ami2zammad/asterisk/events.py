@@ -137,7 +137,7 @@ def _dial_begin(message: bytes, at: float) -> Signal | None:
         dest_linkedid,
         text_header(message, b"\r\nExten: "),
         text_header(message, b"\r\nDialString: "),
-        text_header(message, b"\r\nCallerIDNum: "),
+        text_header(message, b"\r\nCallerIDNum: ") or text_header(message, b"\r\nDestConnectedLineNum: "),
     )
 
 
@@ -233,7 +233,8 @@ def channel_listed(message: bytes) -> ChannelListed | None:
         name,
         state,
         text_header(message, b"\r\nContext: "),
-        text_header(message, b"\r\nExten: "),
+        # Exten is where the channel is now, DNID what was dialled.
+        text_header(message, b"\r\nDNID: ") or text_header(message, b"\r\nExten: "),
         text_header(message, b"\r\nCallerIDNum: "),
         text_header(message, b"\r\nCallerIDName: "),
         _id(message, b"\r\nBridgeID: "),

@@ -77,8 +77,8 @@ class Call:
     transferred_to: str = ""
     """Where a blind transfer sent the party; empty when that has come to an end."""
     transferred_to_queue: str = ""
-    end_at: float | None = None
-    """When to end the entry unless somebody talks by then (an outbound call whose agent has gone)."""
+    parked: bool = False
+    """The party waits in a parking space."""
     next_question_at: float | None = None
     """When to ask which application the caller is in."""
     question_delay: float = 0.0

@@ -44,8 +44,8 @@ def is_diallable(text: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _e164(digits: str, country: str) -> str:
-    """Return `digits` (with or without `+`) as E.164 without `+`, or as they are if they are no such number."""
+def _e164(digits: str, country: str) -> str | None:
+    """Return `digits` (with or without `+`) as E.164 without `+`, or None if they are no such number."""
     metadata = phonenumbers.PhoneMetadata.metadata_for_region(country)
     # Where national numbers begin with a trunk prefix (0 in most of Europe), one without it is
     # international already; where they do not (North America, Spain), the national reading comes first.
@@ -65,7 +65,7 @@ def _e164(digits: str, country: str) -> str:
         explicit = digits.startswith("+") or number.country_code_source == _WITH_INTERNATIONAL_PREFIX
         if phonenumbers.is_valid_number(number) or (explicit and phonenumbers.is_possible_number(number)):
             return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)[1:]
-    return digits.removeprefix("+")
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,12 @@ class NumberPlan:
         digits = _SEPARATORS.sub("", number)
         if not is_diallable(digits):
             return number[:_LONGEST]
-        return _e164(digits, self.country)
+        return _e164(digits, self.country) or digits.removeprefix("+")
+
+    def is_known(self, number: str) -> bool:
+        """Say whether `number` is one that its country has given out: no extension, no code, no misreading."""
+        digits = _SEPARATORS.sub("", number)
+        return number not in self.extensions and is_diallable(digits) and _e164(digits, self.country) is not None
 
     def dialled(self, number: str) -> str:
         """Return an outside number that was dialled, without the line prefix, for Zammad."""

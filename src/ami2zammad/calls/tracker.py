@@ -23,7 +23,8 @@ from .directory import Agent, Directory
 from .entry import LogEntry
 from .events import VOICEMAIL, CallEvent, Cause, Direction, NewCall
 from .numbers import NumberPlan, is_diallable
-from .sides import DEFAULT_TRUNK_CONTEXTS, Side, TrunkPatterns
+from .parties import Parties, Talker
+from .sides import DEFAULT_TRUNK_CONTEXTS, Side, TrunkPatterns, base_name
 from .signalling import (
     ApplicationSeen,
     BlindTransferred,
@@ -31,7 +32,6 @@ from .signalling import (
     BridgeLeft,
     ChannelCreated,
     ChannelGone,
-    ChannelListed,
     ChannelRenamed,
     ChannelState,
     ChannelStateChanged,
@@ -47,6 +47,7 @@ from .signalling import (
     Signal,
     Snapshot,
 )
+from .snapshot import age, signals_of
 from .switchboard import Switchboard
 
 # A caller who is up, in no queue and rings nobody is in an IVR or in voicemail: asked soon, then ever less often.
@@ -56,6 +57,9 @@ _QUESTIONS_AT_MOST_EVERY: Final = 5.0
 _REMEMBER_ENDED_FOR: Final = 30.0
 _REMEMBER_ENDED: Final = 10_000
 _CAUSE_UNKNOWN: Final = -1
+_INTERWORKING: Final = 127
+# Trunks that were recognised by their context. More than this are no trunks.
+_REMEMBER_TRUNKS: Final = 1_000
 _NEVER: Final = float("inf")
 
 
@@ -77,28 +81,20 @@ class TrackerRules:
     directory: Directory = field(default_factory=Directory)
 
 
-@dataclass(frozen=True, slots=True)
-class _Talker:
-    """Somebody whom the party may talk with: `identity` tells two of them apart, the rest is for Zammad."""
-
-    identity: str
-    name: str
-    answering_number: str
-    from_number: str
-    """The number that an agent's outbound call comes from."""
-
-
 class CallTracker:
     """Follows every call of one PBX."""
 
     def __init__(self, rules: TrackerRules) -> None:
         self._rules = rules
+        self._parties = Parties(rules.numbers, rules.directory)
         self._sides = TrunkPatterns(rules.trunks, rules.trunk_contexts)
         self._ignored = re.compile("|".join(translate(glob) for glob in rules.ignore_contexts) or r"(?!)")
         self._voicemail = frozenset(name.lower() for name in rules.voicemail_applications)
         self._switchboard = Switchboard()
         self._calls: dict[str, Call] = {}
         self._ended: OrderedDict[str, float] = OrderedDict()
+        self._past: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._trunks: set[str] = set()
         self._waiting: dict[str, Call] = {}
         self._questions: set[str] = set()
         self._now = -_NEVER
@@ -146,8 +142,6 @@ class CallTracker:
             entry = call.open_entry
             if entry is not None and entry.announce_at is not None and entry.announce_at <= self._now:
                 events += entry.announce(entry.announce_at)
-            if call.end_at is not None and call.end_at <= self._now:
-                events += self._end(call, self._now, _CAUSE_UNKNOWN)
             if call.next_question_at is not None and call.next_question_at <= self._now:
                 self._ask_about(call)
             self._schedule(call)
@@ -286,11 +280,13 @@ class CallTracker:
         if call is None:
             instance = f"{self._rules.instance}-" if self._rules.instance else ""
             call = self._calls[signal.linkedid] = Call(instance + signal.linkedid, {signal.linkedid})
+            # A Linkedid can come again when its call is over; the callId must not.
+            call.entries = self._past.get(call.call_id, (0.0, 0))[1]
         channel = Channel(
             uniqueid=signal.uniqueid,
             linkedid=signal.linkedid,
             name=signal.name,
-            side=self._sides.side_of(signal.name, signal.context),
+            side=self._side_of(signal.name, signal.context),
             context=signal.context,
             exten=signal.exten,
             caller_number=signal.caller_number,
@@ -304,9 +300,23 @@ class CallTracker:
             return []
         return self._first_device(call, channel, signal.at)
 
+    def _side_of(self, name: str, context: str) -> Side:
+        """Return a channel's side; a trunk that was recognised by its context once is known by its name from then on.
+
+        A snapshot says in which context a channel is now, not in which it was created.
+        """
+        side = self._sides.side_of(name, context)
+        if side is Side.INSIDE and base_name(name) in self._trunks:
+            return Side.OUTSIDE
+        if side is Side.OUTSIDE and len(self._trunks) < _REMEMBER_TRUNKS:
+            self._trunks.add(base_name(name))
+        return side
+
     def _first_device(self, call: Call, channel: Channel, at: float) -> list[CallEvent]:
         call.first_device = channel.uniqueid
-        if self._ignored.fullmatch(channel.context):
+        if call.open_entry is not None:
+            call.agent = call.agent or (channel if channel.side is Side.INSIDE else None)
+        elif self._ignored.fullmatch(channel.context):
             call.ignored = True
         elif channel.side is Side.INSIDE:
             call.agent = channel
@@ -336,7 +346,7 @@ class CallTracker:
             return []
         channel.name = signal.name
         if channel is not channel.call.party:
-            channel.side = self._sides.side_of(channel.name, channel.context)
+            channel.side = self._side_of(channel.name, channel.context)
         return self._conversations_changed([channel], signal.at)
 
     def _channel_gone(self, signal: ChannelGone) -> list[CallEvent]:
@@ -375,7 +385,9 @@ class CallTracker:
         call = self._calls.setdefault(linkedid, channel.call)
         call.linkedids.add(linkedid)
         # A call that Zammad knows keeps its channels: its entry ends with its own party, not with another's.
-        if call is not channel.call and channel.call.direction is None:
+        if call is not channel.call and call.direction is None and channel.call.direction is not None:
+            self._absorb(call, channel.call)
+        elif call is not channel.call and channel.call.direction is None:
             left = channel.call
             left.channels.pop(uniqueid, None)
             call.channels[uniqueid] = channel
@@ -386,8 +398,19 @@ class CallTracker:
                 self._forget(left)
         return channel
 
+    def _absorb(self, internal: Call, told: Call) -> None:
+        """Make an older internal call part of the one that Zammad knows: what they dial from now on is told's."""
+        for channel in internal.channels.values():
+            channel.call = told
+        told.channels.update(internal.channels)
+        told.linkedids |= internal.linkedids
+        self._calls.update(dict.fromkeys(internal.linkedids, told))
+        self._waiting.pop(internal.call_id, None)
+
     def _forget(self, call: Call) -> None:
         self._waiting.pop(call.call_id, None)
+        if call.entries:
+            self._past[call.call_id] = (self._now, call.entries)
         for linkedid in call.linkedids:
             if self._calls.get(linkedid) is call:
                 del self._calls[linkedid]
@@ -398,10 +421,16 @@ class CallTracker:
             if len(self._ended) <= _REMEMBER_ENDED and at + _REMEMBER_ENDED_FOR > self._now:
                 break
             del self._ended[uniqueid]
+        while self._past:
+            call_id, (at, _) = next(iter(self._past.items()))
+            if len(self._past) <= _REMEMBER_ENDED and at + _REMEMBER_ENDED_FOR > self._now:
+                break
+            del self._past[call_id]
 
     # -- ringing (rules 4 and 5) ----------------------------------------------------------------------------
 
     def _dial_began(self, signal: DialBegan) -> list[CallEvent]:
+        caller = self._known(signal.uniqueid, signal.linkedid)
         leg = self._known(signal.dest_uniqueid, signal.dest_linkedid)
         if leg is None or leg.dialled:
             return []
@@ -409,16 +438,15 @@ class CallTracker:
         call = leg.call
         if call.ignored or leg.side is Side.PLUMBING:
             return []
-        caller = self._known(signal.uniqueid, signal.linkedid)
         if leg.side is Side.OUTSIDE:
-            leg.number = self._number_dialled(signal, caller)
+            leg.number = self._parties.number_dialled(signal, caller)
             if call.direction is not Direction.IN:
                 return self._outside_leg_dialled(call, leg, signal)
         entry = call.open_entry
         if entry is None or entry.answered or call.direction is not Direction.IN:
             return []
         if leg.side is Side.INSIDE:
-            entry.add_user(self._name_of(leg))
+            entry.add_user(self._parties.name_of(leg))
         return self._someone_is_tried(call, entry, signal.at)
 
     def _someone_is_tried(self, call: Call, entry: LogEntry, at: float) -> list[CallEvent]:
@@ -428,21 +456,6 @@ class CallTracker:
             entry.announce_at = at + self._rules.settle
         self._schedule(call)
         return []
-
-    def _number_dialled(self, signal: DialBegan, caller: Channel | None) -> str:
-        """Return the outside number that a dial is for, the line prefix removed.
-
-        What the agent dialled is the best source: where the dialling channel stands or, in a macro or a
-        subroutine (`s`), where it began. A caller from outside stands at the DID, which is not what is dialled.
-        """
-        if caller is None or caller.side is not Side.OUTSIDE:
-            for candidate in (signal.exten, caller.exten if caller is not None else ""):
-                if is_diallable(candidate):
-                    return self._rules.numbers.dialled(candidate)
-        # `492214710334@trunk`, `trunk/492214710334` and `PJSIP/492214710334@trunk` are the forms there are.
-        parts = re.split(r"[@/]", signal.dial_string)
-        number = next((part for part in parts if is_diallable(part)), signal.dial_string)
-        return self._rules.numbers.party(number)
 
     def _outside_leg_dialled(self, call: Call, leg: Channel, signal: DialBegan) -> list[CallEvent]:
         """Begin an outbound entry; a second trunk that is tried for the same number belongs to the first's."""
@@ -457,21 +470,11 @@ class CallTracker:
         """Begin an outbound entry. `shown` is the number that the agent's channel shows."""
         call.direction = Direction.OUT
         call.party = None
-        call.end_at = None
         if agent is None:
-            agent = self._agent_at(call.agent) if call.agent is not None else Agent("")
-        entry = call.begin_entry(self._outbound_number(agent, shown), to_number, direction=Direction.OUT)
+            agent = self._parties.agent_at(call.agent) if call.agent is not None else Agent("")
+        entry = call.begin_entry(self._parties.outbound_number(agent, shown), to_number, direction=Direction.OUT)
         entry.add_user(agent.name)
         return entry
-
-    def _outbound_number(self, agent: Agent, shown: str) -> str:
-        """Return where an outbound call comes from: the agent's own number, else what is shown, else the extension."""
-        numbers = self._rules.numbers
-        if agent.number:
-            return numbers.party(agent.number)
-        if is_diallable(shown) or not agent.extension:
-            return numbers.party(shown)
-        return agent.extension
 
     def _dial_ended(self, signal: DialEnded) -> list[CallEvent]:
         leg = self._switchboard.channels.get(signal.dest_uniqueid)
@@ -488,11 +491,13 @@ class CallTracker:
 
     def _queue_joined(self, signal: QueueJoined) -> list[CallEvent]:
         channel = self._switchboard.channels.get(signal.uniqueid)
-        if channel is None or channel is not channel.call.party:
+        if channel is None:
             return []
         call = channel.call
         entry = call.open_entry
-        if entry is None:
+        # The caller waits there, or a Local channel for the caller.
+        waits_for_caller = channel.side is Side.PLUMBING and call.direction is Direction.IN
+        if entry is None or not (channel is call.party or waits_for_caller):
             return []
         call.queue = signal.queue
         if entry.answered:
@@ -528,6 +533,7 @@ class CallTracker:
             self._switchboard.leave(channel)
         else:
             self._switchboard.enter(channel, signal.bridge)
+            channel.call.parked = False
         return self._conversations_changed([channel, *before, *self._switchboard.around(channel)], signal.at)
 
     def _bridge_left(self, signal: BridgeLeft) -> list[CallEvent]:
@@ -562,10 +568,14 @@ class CallTracker:
             call.party = self._leg_that_answered(call)
         if entry is None or call.party is None:
             return []
-        talkers = [self._talker(call, device) for device in self._switchboard.around(call.party)]
+        devices = list(self._switchboard.around(call.party))
+        # Who was dialled took the call; another caller (parked, in a conference, connected by an agent) did not.
+        takers = [device for device in devices if device.side is Side.INSIDE or device.dialled]
+        if not takers and call.direction is Direction.OUT and not entry.answered:
+            takers = devices
+        talkers = [self._parties.talker(call, device) for device in takers]
         if not talkers:
             return []
-        call.end_at = None
         if any(talker.identity == entry.talker for talker in talkers):
             call.transferred_to = call.transferred_to_queue = ""
             return []
@@ -577,25 +587,25 @@ class CallTracker:
 
     def _leg_that_answered(self, call: Call) -> Channel | None:
         for leg in call.devices(Side.OUTSIDE):
-            if any(device.side is Side.INSIDE for device in self._switchboard.around(leg)):
+            if any(True for _ in self._switchboard.around(leg)):
                 return leg
         return None
 
     @staticmethod
-    def _answered(call: Call, entry: LogEntry, talker: _Talker, at: float) -> list[CallEvent]:
+    def _answered(call: Call, entry: LogEntry, talker: Talker, at: float) -> list[CallEvent]:
         call.next_question_at = None
         if call.direction is Direction.OUT:
             # Zammad would put `user` in the place of the customer's name.
             return entry.answer(at, talker.identity, "", "")
         return entry.answer(at, talker.identity, talker.name, talker.answering_number)
 
-    def _passed_on(self, call: Call, entry: LogEntry, talker: _Talker) -> LogEntry:
+    def _passed_on(self, call: Call, entry: LogEntry, talker: Talker) -> LogEntry:
         """Begin the entry of the party who talks now."""
         if entry.direction is Direction.OUT:
             from_number, to_number = talker.from_number or entry.from_number, entry.to_number
         else:
             target = call.transferred_to if is_diallable(call.transferred_to) else ""
-            to_number = self._rules.numbers.dialled(target) if target else talker.identity
+            to_number = self._rules.numbers.dialled(target) if target not in {"", talker.identity} else talker.identity
             from_number = entry.from_number
         successor = call.begin_entry(from_number, to_number, direction=entry.direction)
         successor.add_user(talker.name)
@@ -603,36 +613,22 @@ class CallTracker:
         call.transferred_to = call.transferred_to_queue = ""
         return successor
 
-    def _talker(self, call: Call, device: Channel) -> _Talker:
-        if device.side is Side.OUTSIDE:
-            number = device.number or self._rules.numbers.party(device.caller_number)
-            return _Talker(number, "", number, "")
-        agent = self._agent_at(device)
-        from_number = self._outbound_number(agent, "") if call.direction is Direction.OUT else ""
-        return _Talker(agent.extension, self._name_of(device), agent.answering_number or agent.extension, from_number)
-
-    def _agent_at(self, device: Channel) -> Agent:
-        name = device.caller_name if device.caller_name != "<unknown>" else ""
-        return self._rules.directory.agent_at(device.endpoint, device.caller_number, name)
-
-    def _name_of(self, device: Channel) -> str:
-        agent = self._agent_at(device)
-        return agent.name or device.member_name or agent.extension
-
     def _blind_transferred(self, signal: BlindTransferred) -> list[CallEvent]:
         for uniqueid in (signal.transferee_uniqueid, signal.transferer_uniqueid):
             channel = self._switchboard.channels.get(uniqueid)
             if channel is not None and channel.call.open_entry is not None:
-                channel.call.transferred_to = signal.exten
+                if not channel.call.parked:
+                    channel.call.transferred_to = signal.exten
                 break
         return []
 
     def _parked(self, signal: Parked) -> list[CallEvent]:
         channel = self._switchboard.channels.get(signal.uniqueid)
         if channel is not None and channel.call.open_entry is not None:
-            # Whoever retrieves the call is the new party, not the parking space; the call waits for that.
+            # Whoever retrieves the call is the new party, not the parking space. Asterisk 16 tells of the transfer
+            # to the parking extension only after this.
             channel.call.transferred_to = ""
-            channel.call.end_at = None
+            channel.call.parked = True
         return []
 
     def _application_seen(self, signal: ApplicationSeen) -> list[CallEvent]:
@@ -662,13 +658,10 @@ class CallTracker:
 
     def _end_if_over(self, call: Call, gone: Channel, signal: ChannelGone) -> list[CallEvent]:
         if call.party is not None:
+            # Not when the agent of an outbound call has gone: the customer may be parked, or on the way to another.
             if gone is call.party:
                 return self._end(call, signal.at, signal.cause)
-            if call.direction is Direction.OUT and call.end_at is None and not call.devices(Side.INSIDE):
-                # The agent has gone and the customer is still there: a transfer may be under way, and its
-                # events come in any order. Wait for the end of that, or for a moment where there is none.
-                call.end_at = signal.at + self._rules.settle if not call.transferred_to else None
-        elif call.direction is Direction.OUT and not call.devices(Side.INSIDE) and gone.side is Side.INSIDE:
+        elif call.direction is Direction.OUT and not call.devices(Side.INSIDE) and not call.devices(Side.OUTSIDE):
             return self._end(call, signal.at, signal.cause)
         return []
 
@@ -680,7 +673,6 @@ class CallTracker:
             if leg.dialled and leg.dial_status and leg.side is not Side.PLUMBING:
                 # Its own end has not been reported yet; the caller's channel got the same cause.
                 self._count_outcome(entry, leg, max(cause, 0))
-        call.end_at = None
         events = entry.hang_up(at, self._cause(entry, cause))
         if call.direction is Direction.OUT:
             call.party = None
@@ -693,7 +685,10 @@ class CallTracker:
             return Cause.NORMAL_CLEARING
         if entry.refused:
             return Cause.BUSY
-        if entry.caller_gave_up or cause == _CAUSE_UNKNOWN:
+        # Asterisk says HangupRequest for its own Busy() and Congestion() too; then the end's cause tells. 127 is what a
+        # caller's own CANCEL ends with.
+        own = causes.of_number(cause) if cause != _INTERWORKING and not entry.tried else None
+        if cause == _CAUSE_UNKNOWN or (entry.caller_gave_up and own is None):
             return Cause.CANCEL
         return entry.outcome or causes.of_number(cause) or Cause.NO_ANSWER
 
@@ -736,39 +731,17 @@ class CallTracker:
         for uniqueid in [uniqueid for uniqueid in self._switchboard.channels if uniqueid not in listed]:
             events += self._channel_gone(ChannelGone(snapshot.at, uniqueid, _CAUSE_UNKNOWN))
         # The oldest first: the first device of a call decides its direction.
-        for channel in sorted(listed.values(), key=lambda channel: _age(channel.uniqueid)):
-            for signal in self._as_signals(channel, snapshot.at):
+        for channel in sorted(listed.values(), key=age):
+            known = channel.uniqueid in self._switchboard.channels
+            for signal in signals_of(channel, snapshot.at, known=known):
                 events += self._handlers[type(signal)](signal)
+        # A listing does not say that two halves of a Local channel are connected; their names do.
+        halves = {channel.name: channel.uniqueid for channel in snapshot.channels}
+        for name, uniqueid in halves.items():
+            other = halves.get(name.removesuffix(";1") + ";2") if name.endswith(";1") else None
+            if other is not None:
+                events += self._local_bridged(LocalBridged(snapshot.at, uniqueid, other))
         return events
-
-    def _as_signals(self, listed: ChannelListed, at: float) -> list[Signal]:
-        """Return the signals that would have led to where a listed channel is."""
-        signals: list[Signal] = []
-        if listed.uniqueid not in self._switchboard.channels:
-            first = listed.uniqueid == listed.linkedid
-            signals.append(
-                ChannelCreated(
-                    at=at,
-                    uniqueid=listed.uniqueid,
-                    linkedid=listed.linkedid,
-                    name=listed.name,
-                    state=ChannelState.RING if first else ChannelState.DOWN,
-                    context=listed.context,
-                    exten=listed.exten,
-                    caller_number=listed.caller_number,
-                    caller_name=listed.caller_name,
-                )
-            )
-            if not first:
-                signals.append(
-                    DialBegan(at, listed.linkedid, listed.linkedid, listed.uniqueid, listed.linkedid, listed.exten)
-                )
-        signals.append(ChannelStateChanged(at, listed.uniqueid, listed.linkedid, listed.state))
-        if listed.bridge:
-            signals.append(BridgeEntered(at, listed.uniqueid, listed.linkedid, listed.bridge))
-        if listed.application:
-            signals.append(ApplicationSeen(at, listed.uniqueid, listed.application))
-        return signals
 
 
 def _nothing(_: Signal) -> list[CallEvent]:
@@ -779,13 +752,4 @@ def _next(call: Call) -> float:
     """Return when time concerns `call` next."""
     entry = call.open_entry
     announce_at = entry.announce_at if entry is not None else None
-    return min(_NEVER if time is None else time for time in (announce_at, call.end_at, call.next_question_at))
-
-
-def _age(uniqueid: str) -> tuple[float, int]:
-    """Return what sorts `[systemname-]epoch.sequence` by time; odd ones come last."""
-    epoch, _, sequence = uniqueid.rpartition("-")[2].partition(".")
-    try:
-        return float(epoch), int(sequence)
-    except ValueError:
-        return float("inf"), 0
+    return min(_NEVER if time is None else time for time in (announce_at, call.next_question_at))

@@ -123,10 +123,13 @@ class CallControl:
             decision = self._decisions.pop(event.call_id, None)
             if decision is not None:
                 decision.cancel()
-            leg = self._legs.pop(event.call_id, None)
-            # A conversation ends by itself or is passed on; only a far side that still rings must be called off.
-            if leg is not None and event.cause not in {Cause.NORMAL_CLEARING, Cause.FORWARDED}:
-                self._spawn(self._end_leg(leg, event.call_id))
+            self._legs.pop(event.call_id, None)
+
+    def channel_gone(self, uniqueid: str) -> None:
+        """Call the far side off when the channel for which the bridge dials is gone."""
+        leg = self._dialled.get(uniqueid)
+        if leg:
+            self._spawn(self._end_leg(leg))
 
     def replied(self, event: CallEvent, decision: Decision) -> None:
         """Take in Zammad's reply to a delivered event."""
@@ -259,12 +262,13 @@ class CallControl:
         except AsteriskError as error:
             self._log.warning("control.failed", call_id=call_id, problem=error.problem)
 
-    async def _end_leg(self, leg: str, call_id: str) -> None:
+    async def _end_leg(self, leg: str) -> None:
         """Call the far side off: who waited for it has gone, and Asterisk alone would ring it until its time is over.
 
         By Uniqueid, which Hangup takes as well as a name (measured on 16 and 22): the leg may be too young to be known.
         """
-        await self._hang_up(leg, _NORMAL, call_id)
+        self._log.info("control.called_off", channel=leg)
+        await self._hang_up(leg, _NORMAL, leg)
 
     async def _dial_for(self, signal: DialRequested) -> None:
         """Ask, then dial the outside leg for the channel that waits, with the caller ID that Zammad wants."""
@@ -348,11 +352,16 @@ class CallControl:
         now = self._clock()
         events = self._tracker.begin_click_to_dial(linkedid, now, extension=extension, number=number)
         (new_call,) = [event for event in events if isinstance(event, NewCall)]
-        if number in self._rules.emergency:
-            self._tell(events)
-            verdict = Verdict(Status.EMERGENCY)
-        else:
-            verdict = await self._verdict(new_call, events, now + self._rules.decision_timeout)
+        try:
+            if number in self._rules.emergency:
+                self._tell(events)
+                verdict = Verdict(Status.EMERGENCY)
+            else:
+                verdict = await self._verdict(new_call, events, now + self._rules.decision_timeout)
+        except BaseException:
+            # Who asked has gone: nobody is called, and the entry must not stay open.
+            self._tell(self._tracker.abandon(new_call, self._clock(), Cause.CANCEL))
+            raise
         number, caller_id = self._numbers(new_call, verdict, number)
         self._log.info("control.click_to_dial", call_id=new_call.call_id, extension=extension)
         originate = actions.originate(
