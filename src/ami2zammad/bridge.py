@@ -11,6 +11,7 @@ import contextlib
 import signal as unix_signal
 import time
 from collections.abc import Awaitable, Callable
+from enum import Enum
 from typing import Final
 
 import structlog
@@ -261,10 +262,11 @@ class Bridge:
 
     def _tell(self, events: list[CallEvent]) -> None:
         for event in events:
-            self._log_event(event)
             self._control.told(event)
             call = event if isinstance(event, NewCall) else event.call
             self._outbox.put(event, family=call.first_call_id)
+            # Last: whatever becomes of the line, Zammad gets the event.
+            self._log_event(event)
 
     def _log_event(self, event: CallEvent) -> None:
         match event:
@@ -340,8 +342,17 @@ def _ops_server(settings: Settings, control: CallControl) -> OpsServer | None:
     return OpsServer(host, port, token=secret, dial=control.dial, refusal=DialRefusedError)
 
 
-async def serve(settings: Settings) -> bool:
-    """Run the daemon until SIGTERM or SIGINT; return False if it failed instead. Says why in the log."""
+class Outcome(Enum):
+    """How the daemon ended."""
+
+    STOPPED = "stopped"
+    FAILED = "failed"
+    UNUSABLE = "unusable"
+    """The settings cannot be used on this machine; trying again does not help."""
+
+
+async def serve(settings: Settings) -> Outcome:
+    """Run the daemon until SIGTERM or SIGINT; say in the log why it ended otherwise."""
     log = structlog.get_logger()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -350,9 +361,9 @@ async def serve(settings: Settings) -> bool:
     try:
         await Bridge(settings).run(stop)
     except (ZammadError, CannotListenError) as error:
-        log.critical("bridge.failed", problem=str(error))
+        log.critical("bridge.failed", problem=str(error), remedy="correct the settings; `ami2zammad check` helps")
+        return Outcome.UNUSABLE
     except Exception:
-        log.critical("bridge.failed", problem="a fault of ami2zammad: please report it", exc_info=True)
-    else:
-        return True
-    return False
+        log.critical("bridge.failed", problem="a fault of ami2zammad", remedy="please report it", exc_info=True)
+        return Outcome.FAILED
+    return Outcome.STOPPED

@@ -6,6 +6,8 @@ What a command needs is imported in it, so that `--help` does not wait for what 
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +37,7 @@ Settings come from the TOML file, then from AMI2ZAMMAD_<SECTION>__<KEY>, then fr
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
+    _make_output_safe()
     parser = _parser()
     options = parser.parse_args(arguments)
     command = options.command
@@ -43,12 +46,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE
     try:
         return int(command(options))
-    except KeyboardInterrupt:
-        return FAILED
-    except BrokenPipeError:
+    except* BrokenPipeError:
         # Who read our output has seen enough (`| head`). Nothing more must be written, not even at exit.
         sys.stdout = None
-        return FAILED
+    except* KeyboardInterrupt:
+        pass
+    return FAILED
+
+
+def _make_output_safe() -> None:
+    """Let a name that the locale cannot write, or no output at all (`>&-`), harm nothing."""
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,9 +111,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     record.add_argument("file", type=Path, metavar="FILE", help="the file to make; must not exist")
     record.add_argument("--redact", action="store_true", help="replace numbers and names, the same by the same")
-    record.add_argument("--seconds", type=float, default=None, help="stop after so many seconds (default: Ctrl-C)")
+    record.add_argument("--seconds", type=_seconds, default=None, help="stop after so many seconds (default: Ctrl-C)")
     record.set_defaults(command=_record)
     return parser
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError("must be more than 0")
+    return seconds
 
 
 def _settings(options: argparse.Namespace, fallback: Mapping[str, Any] | None = None) -> Settings | None:
@@ -124,12 +142,12 @@ def _settings(options: argparse.Namespace, fallback: Mapping[str, Any] | None = 
 def _run(options: argparse.Namespace) -> int:
     import asyncio  # noqa: PLC0415
 
-    from .bridge import serve  # noqa: PLC0415
+    from .bridge import Outcome, serve  # noqa: PLC0415
 
     settings = _settings(options)
     if settings is None:
         return USAGE
-    return FINE if asyncio.run(serve(settings)) else FAILED
+    return {Outcome.STOPPED: FINE, Outcome.UNUSABLE: USAGE}.get(asyncio.run(serve(settings)), FAILED)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -182,10 +200,10 @@ def _replay(options: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except (OSError, AsteriskError) as error:
-        _complain(f"ami2zammad replay: {error}")
+        _complain(f"ami2zammad replay: {_told(error, options.file)}")
         return FAILED
     if still_up:
-        _complain(f"ami2zammad replay: {still_up} calls were still up when the recording ended")
+        _complain(f"ami2zammad replay: {still_up} call(s) were still up when the recording ended")
     return FINE
 
 
@@ -204,9 +222,14 @@ def _record(options: argparse.Namespace) -> int:
         _complain(f"ami2zammad record: {options.file} exists already; name a file that does not")
         return USAGE
     except (OSError, AsteriskError) as error:
-        _complain(f"ami2zammad record: {error}")
+        _complain(f"ami2zammad record: {_told(error, options.file)}")
         return FAILED
     return FINE
+
+
+def _told(error: Exception, file: Path) -> str:
+    """Return what to tell of an error that has to do with `file`."""
+    return f"{error.filename or file}: {error.strerror}" if isinstance(error, OSError) else str(error)
 
 
 def _complain(text: str) -> None:

@@ -5,10 +5,11 @@ The names and their fields are an interface for operators and are listed in docs
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import Iterable, MutableMapping
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, Literal, TextIO, cast
 
 import structlog
 
@@ -82,6 +83,39 @@ def _foreign(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapp
     return event
 
 
+class _Output:
+    """A text stream whose failures end neither a call nor the bridge: a full disk, a reader that has gone.
+
+    The first failure is said once on standard error; lines that cannot be written are lost.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._failed = False
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except (OSError, ValueError) as error:
+            self._note(error)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except (OSError, ValueError) as error:
+            self._note(error)
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def _note(self, error: Exception) -> None:
+        if not self._failed and sys.stderr is not None:
+            self._failed = True
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.write(f"ami2zammad: the log cannot be written ({error}); the bridge goes on without it\n")
+
+
 def configure_logging(
     *,
     level: Literal["debug", "info", "warning", "error"] = "info",
@@ -93,9 +127,9 @@ def configure_logging(
 
     `form` None: console on a terminal, else JSON lines.
     """
-    stream = stream or sys.stdout
+    output = _Output(stream or sys.stdout)
     threshold = logging.getLevelNamesMapping()[level.upper()]
-    console = form == "console" or (form is None and stream.isatty())
+    console = form == "console" or (form is None and output.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -104,17 +138,17 @@ def configure_logging(
         Redaction(secrets),
     ]
     last: list[structlog.typing.Processor] = (
-        [_one_line, structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        [_one_line, structlog.dev.ConsoleRenderer(colors=output.isatty())]
         if console
         else [_head_first, structlog.processors.JSONRenderer(ensure_ascii=False)]
     )
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", output)),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, _foreign],

@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -29,6 +38,19 @@ DEFAULT_CONFIG: Final = Path("/etc/ami2zammad/ami2zammad.toml")
 _PREFIX: Final = "AMI2ZAMMAD_"
 _NESTED: Final = "__"
 _DOCKER_SECRETS: Final = Path("/run/secrets")
+
+
+# What pydantic says in words of Python, by its kind of error.
+_DEMANDS: Final = {
+    "tuple_type": 'must be a list, such as ["one", "two"]',
+    "string_type": "must be a text, in quotes",
+    "model_type": "must be a section with keys",
+    "model_attributes_type": "must be a section with keys",
+    "dict_type": "must be a section with keys",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "path_type": "must be the name of a file, in quotes",
+}
 
 
 class ConfigurationError(Exception):
@@ -60,8 +82,14 @@ def _instance(value: str) -> str:
     return value
 
 
+def _empty_is_none(value: object) -> object:
+    return None if value == "" else value
+
+
 def _listen(value: str) -> str:
-    if value and not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^\s:]+):[0-9]{1,5}", value):
+    if value and not (
+        re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^\s:]+):[0-9]{1,5}", value) and int(value.rpartition(":")[2]) < 1 << 16
+    ):
         raise ValueError("must be address:port, such as 127.0.0.1:4573, or empty to switch it off")
     return value
 
@@ -79,9 +107,16 @@ def _channel_of_extension(value: str) -> str:
 
 
 def _cti_url(value: SecretStr) -> SecretStr:
-    url = urlsplit(value.get_secret_value())
-    if url.scheme not in {"http", "https"} or not url.hostname:
-        raise ValueError("must begin with https:// (or http://) and a host name")
+    value = SecretStr(value.get_secret_value().rstrip("/"))
+    complaint = "must begin with https:// (or http://), a host name and, if any, a port up to 65535"
+    try:
+        url = urlsplit(value.get_secret_value())
+        usable = url.scheme in {"http", "https"} and url.hostname and url.port != 0
+    except ValueError:
+        # Its own words would be about IPv6 and the like, and could repeat the token.
+        raise ValueError(complaint) from None
+    if not usable:
+        raise ValueError(complaint)
     if not re.fullmatch(r".*/api/v1/cti/[^/]+", url.path) or url.query or url.fragment:
         raise ValueError(
             "must be the whole endpoint from Zammad's page Integrations > CTI (generic), "
@@ -90,7 +125,15 @@ def _cti_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def _one_line(value: SecretStr) -> SecretStr:
+    _no_control_characters(value.get_secret_value())
+    if not value.get_secret_value():
+        raise ValueError("must not be empty")
+    return value
+
+
 Text = Annotated[str, AfterValidator(_no_control_characters)]
+CertificateFile = Annotated[Path | None, BeforeValidator(_empty_is_none)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
@@ -106,9 +149,9 @@ class AsteriskSettings(_Section):
         default=5038, ge=1, le=65535, description="Port of the manager interface (5039 is usual with TLS)."
     )
     username: Text = Field(min_length=1, description="Name of the account in manager.conf.")
-    secret: Annotated[SecretStr, Field(min_length=1)] = Field(description="Secret of that account.")
+    secret: Annotated[SecretStr, AfterValidator(_one_line)] = Field(description="Secret of that account.")
     tls: bool = Field(default=False, description="Speak TLS.")
-    ca_file: Path | None = Field(default=None, description="Certificates to trust (PEM); the system's if empty.")
+    ca_file: CertificateFile = Field(default=None, description="Certificates to trust (PEM); the system's if empty.")
     auth: Literal["plain", "md5"] = Field(default="plain", description="md5 keeps the secret off the wire.")
     trunks: tuple[Text, ...] = Field(
         default=(), description="Globs on channel names that are trunks, such as PJSIP/trunk*."
@@ -122,11 +165,6 @@ class AsteriskSettings(_Section):
         default=5.0, description="Seconds without an answer until the connection counts as dead."
     )
 
-    @model_validator(mode="after")
-    def _secret_is_one_line(self) -> AsteriskSettings:
-        _no_control_characters(self.secret.get_secret_value())
-        return self
-
 
 class ZammadSettings(_Section):
     """Where Zammad is, and how it wants to be told."""
@@ -136,7 +174,7 @@ class ZammadSettings(_Section):
     )
     format: Literal["json", "form"] = Field(default="json", description="json is what Zammad recommends.")
     timeout: Seconds = Field(default=5.0, description="Seconds that one request may take.")
-    ca_file: Path | None = Field(default=None, description="Certificates to trust (PEM); the system's if empty.")
+    ca_file: CertificateFile = Field(default=None, description="Certificates to trust (PEM); the system's if empty.")
     verify_tls: bool = Field(default=True, description="Check Zammad's certificate.")
     queue_as_to: bool = Field(
         default=False, description="Send the queue's name as `to`: popups by Caller Log Filter need it."
@@ -307,11 +345,12 @@ def load_settings(
     _merge(values, _named(variables, "environment variable", problems), "environment", origins)
     for directory in secret_directories:
         secrets = _read_secrets(directory, problems)
-        _merge(values, _named(secrets, f"file in {directory}", problems), str(directory), origins)
+        _merge(values, _named(secrets, f"file in {directory}:", problems), str(directory), origins)
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        problems += _explain(error, origins, path)
+        # A file that cannot be read is one mistake: what would have been in it is not missing as well.
+        problems += _explain(error, origins, path, tell_missing=not any(p.startswith(f"{path}: ") for p in problems))
     else:
         if not problems:
             return settings
@@ -327,6 +366,8 @@ def _read_toml(path: Path, problems: list[str]) -> dict[str, Any]:
         # Everything may come from the environment (containers); what is missing is then named one by one.
         if path != DEFAULT_CONFIG:
             problems.append(f"{path}: no such file; name the right one with --config")
+    except IsADirectoryError:
+        problems.append(f"{path}: is a directory; name the file in it")
     except OSError as error:
         problems.append(f"{path}: cannot be read ({error.strerror}); check its owner and permissions")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -338,12 +379,18 @@ def _read_secrets(directory: Path, problems: list[str]) -> dict[str, str]:
     secrets: dict[str, str] = {}
     try:
         files = sorted(directory.iterdir()) if directory.is_dir() else []
-        for file in files:
-            if file.name.upper().startswith(_PREFIX) and file.is_file():
-                secrets[file.name] = file.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        problems.append(f"{directory}: a secret cannot be read ({reason})")
+    except OSError as error:
+        problems.append(f"{directory}: cannot be read ({error.strerror}); check its owner and permissions")
+        return secrets
+    for file in files:
+        # The unit hands the settings themselves over this way too: `ami2zammad.toml`.
+        if not file.name.upper().startswith(_PREFIX) or not file.is_file():
+            continue
+        try:
+            secrets[file.name] = file.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            problems.append(f"{file}: cannot be read ({reason})")
     return secrets
 
 
@@ -381,28 +428,43 @@ def _merge(
         origins[*at, key] = origin
 
 
-def _explain(error: ValidationError, origins: Mapping[tuple[str, ...], str], path: Path) -> list[str]:
+def _explain(
+    error: ValidationError, origins: Mapping[tuple[str, ...], str], path: Path, *, tell_missing: bool
+) -> list[str]:
     problems = []
+    absent = "" if path.exists() else " (there is no such file)"
+    # Under systemd the service reads a copy; what has to be edited is the file that it was made from.
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    file = DEFAULT_CONFIG if credentials and path.is_relative_to(credentials) else path
     for detail in error.errors(include_url=False, include_input=False, include_context=True):
         where = tuple(str(part) for part in detail["loc"])
         # Agents come as a list: `agents.2.name` is the third [[agents]].
-        name = ".".join(where) or "settings"
-        origin = _origin(where, origins) or str(path)
-        variable = _PREFIX + _NESTED.join(where).upper()
+        name = _name(where)
+        origin = _origin(where, origins) or str(file)
+        in_list = any(part.isdigit() for part in where)
+        variable = "" if in_list else f" or as {_PREFIX}{_NESTED.join(where).upper()}"
         match detail["type"]:
             case "extra_forbidden":
                 text = f"unknown key{_did_you_mean(where[-1], _keys_beside(where))}"
+            case "missing" if not tell_missing:
+                continue
             case "missing" if len(where) == 1:
                 required = [key for key, field in _fields_of(where).items() if field.is_required()]
-                text = f"section [{name}] is missing; it needs at least {' and '.join(required)}"
+                text = f"section [{name}] is missing{absent}; it needs at least {' and '.join(required)}"
             case "missing":
-                text = f"is missing; set it in {path} or as {variable}"
+                text = f"is missing; set it in {file}{variable}"
             case "value_error":
                 text = str(detail["ctx"]["error"])
-            case _:
-                text = _sentence(detail["msg"])
+            case kind:
+                text = _DEMANDS.get(kind) or _sentence(detail["msg"])
         problems.append(f"{origin}: {name}: {text}" if where else f"{origin}: {text}")
     return problems
+
+
+def _name(where: Sequence[str]) -> str:
+    """Return a setting's name as an administrator says it: `asterisk.port`, `agents[2].name` (the second one)."""
+    name = "".join(f"[{int(part) + 1}]" if part.isdigit() else f".{part}" for part in where)
+    return name.removeprefix(".") or "settings"
 
 
 def _origin(where: tuple[str, ...], origins: Mapping[tuple[str, ...], str]) -> str | None:

@@ -103,7 +103,7 @@ def test_replay_says_what_was_still_going_on(tmp_path: Path, capsys: pytest.Capt
     cut = tmp_path / "cut.ami"
     cut.write_bytes(whole[: whole.index(b"Event: HangupRequest")])
     assert main(["replay", str(cut)]) == FINE
-    assert "1 calls were still up" in capsys.readouterr().err
+    assert "1 call(s) were still up" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"", b"hello\n", b"\x89PNG\r\n\x1a\n", b"SSH-2.0-OpenSSH\r\n"])

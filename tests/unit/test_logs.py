@@ -92,6 +92,27 @@ def test_any_value_stays_on_its_line(fields: dict[str, str]) -> None:
     assert len(line.splitlines()) == 1
 
 
+class FullDisk(io.StringIO):
+    """A log file on a disk without room."""
+
+    def write(self, _: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_log_that_cannot_be_written_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(form="json", stream=FullDisk())
+    for _ in range(3):
+        structlog.get_logger().info("call.new")
+        logging.getLogger("aiohttp").error("x")
+    assert capsys.readouterr().err.count("the log cannot be written") == 1
+
+
+def test_a_log_that_knows_no_umlauts_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(form="json", stream=io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    structlog.get_logger().info("call.new", users=["Zoë Müller"])
+    assert "the log cannot be written" in capsys.readouterr().err
+
+
 def test_a_secret_that_is_part_of_another_does_not_leave_the_rest() -> None:
     redaction = Redaction(["token", "https://zammad/token"])
     assert redaction.text("see https://zammad/token!") == f"see {REDACTED}!"

@@ -126,7 +126,7 @@ nam = "Emma"
         rf"{config}: calls.settle: must be greater than or equal to 0",
         rf"{config}: numbers.country: must be a country in two letters .*",
         rf"{config}: numbers.outbound_prefix: must match pattern .*",
-        rf"{config}: agents.0.nam: unknown key; did you mean name\?",
+        rf"{config}: agents\[1\].nam: unknown key; did you mean name\?",
         r"environment: log.level: must be 'debug', 'info', 'warning' or 'error'",
         r"environment: zammad.timout: unknown key; did you mean timeout\?",
         r"environment variable AMI2ZAMMAD_ASTERSK__HOST: no such setting; did you mean asterisk\?",
@@ -155,6 +155,60 @@ nam = "Emma"
 )
 def test_each_mistake_is_named(config: Path, text: str, complaint: str) -> None:
     assert complaint in "\n".join(problems(config, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('trunks = "PJSIP/x"', 'asterisk.trunks: must be a list, such as ["one", "two"]'),
+        ("host = 1", "asterisk.host: must be a text, in quotes"),
+        ('tls = "perhaps"', "asterisk.tls: must be true or false"),
+    ],
+)
+def test_mistakes_of_type_are_told_in_the_words_of_the_file(config: Path, text: str, complaint: str) -> None:
+    assert f"{config}: {complaint}" in problems(config, LEAST.replace("[zammad]", f"{text}\n[zammad]"))
+
+
+def test_a_section_that_is_none_and_an_agent_without_extension(config: Path) -> None:
+    found = problems(config, 'log = "x"\n' + LEAST + '[[agents]]\nname = "Emma"\n')
+    assert f"{config}: log: must be a section with keys" in found
+    assert f"{config}: agents[1].extension: is missing; set it in {config}" in found
+
+
+@pytest.mark.parametrize("port", ["99999", "x", "0"])
+def test_a_url_with_an_impossible_port_is_no_url(config: Path, port: str) -> None:
+    (found,) = problems(config, LEAST.replace("example.com/", f"example.com:{port}/"))
+    assert "a port up to 65535" in found
+
+
+def test_small_things_are_forgiven(config: Path) -> None:
+    text = LEAST.replace("t0ken-of-zammad", "t0ken-of-zammad/").replace("[zammad]", 'ca_file = ""\n[zammad]')
+    settings = load(config, text)
+    assert settings.zammad.url.get_secret_value() == URL
+    assert settings.asterisk.ca_file is None
+
+
+def test_one_file_that_cannot_be_read_is_one_problem(tmp_path: Path, config: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(tmp_path, environ={}, secret_directories=[])
+    assert caught.value.problems == (f"{tmp_path}: is a directory; name the file in it",)
+    assert len(problems(config, "[asterisk")) == 1
+    config.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(config, environ={}, secret_directories=[])
+    assert len(caught.value.problems) == 1
+
+
+def test_the_default_file_that_is_not_there_is_said_not_to_be_there() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"section \[asterisk\] is missing \(there is no such file\); it needs"
+    ):
+        load_settings(DEFAULT_CONFIG, environ={}, secret_directories=[])
+
+
+def test_a_secret_of_several_lines_is_named_with_its_origin(config: Path) -> None:
+    found = problems(config, LEAST, AMI2ZAMMAD_ASTERISK__SECRET="a\nAction: Hangup")
+    assert found == ["environment: asterisk.secret: must not contain line breaks or other control characters"]
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ async def check_asterisk(settings: Settings) -> list[Finding]:
     try:
         session = await AmiSession.open(endpoint, lambda _: None, tap=events)
     except AsteriskError as error:
-        return [Finding("Asterisk", f"{where}: {error.problem}", error.remedy)]
+        return [Finding("Asterisk", error.problem, error.remedy)]
     findings = [Finding("Asterisk", f"{where}: logged in as {endpoint.username}, AMI {session.version}")]
     try:
         findings += await _check_account(session, events, _actions_needed(settings))
@@ -129,7 +129,8 @@ async def _check_account(session: AmiSession, events: _EventWatch, needed: Seque
     except TimeoutError:
         remedy = f"in manager.conf give the account {_LEAST_RIGHTS} (and let no eventfilter hide call events)"
         return [*findings, Finding("AMI events", "the account does not get to see events of calls", remedy)]
-    return [*findings, Finding("AMI events", "the account sees events of calls")]
+    # Class agent (queues) cannot be provoked: the sentence must not promise more than was seen.
+    return [*findings, Finding("AMI events", "the account sees events of calls (class call; queues need class agent)")]
 
 
 async def _check_devices(session: AmiSession, settings: Settings) -> list[Finding]:
@@ -193,13 +194,15 @@ def _some(names: Sequence[str]) -> str:
 
 def _print(findings: Sequence[Finding], output: TextIO | None) -> None:
     console = Console(file=output)
-    console.width = max(console.width, _WIDTH)
+    if not console.is_terminal:
+        console.width = max(console.width, _WIDTH)
+    good, bad = ("✓", "✗") if console.encoding.startswith("utf") else ("ok", "!!")
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for finding in findings:
-        mark = "[green]✓[/]" if finding.ok else "[red]✗[/]"
+        mark = f"[green]{good}[/]" if finding.ok else f"[red]{bad}[/]"
         table.add_row(mark, finding.subject, _plain(finding.detail))
         if finding.remedy:
             table.add_row("", "", f"[bold]→ {_plain(finding.remedy)}[/]")

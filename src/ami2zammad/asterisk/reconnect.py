@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from ami2zammad.asterisk.connection import AmiEndpoint, AmiSession
-from ami2zammad.asterisk.errors import AsteriskError, LoginRefused
+from ami2zammad.asterisk.errors import ActionRefused, AsteriskError, LoginRefused
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -110,6 +110,9 @@ class AmiFollower:
             reason = await session.closed()
         except AsteriskError as error:
             reason = error
+            if isinstance(error, ActionRefused):
+                # An account with too few rights: it will not get better by asking often.
+                self._backoff.slowest()
         finally:
             self.session = None
             self._intake.detach()
