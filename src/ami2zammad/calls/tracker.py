@@ -184,8 +184,9 @@ class CallTracker:
     ) -> tuple[list[CallEvent], NewCall | None]:
         """Announce the call of a channel now, because the dialplan waits for what the help desk says.
 
-        `number` is what an agent dials (with the line prefix). Returns what is to be told and the newCall to wait for:
-        None where there is nothing to ask, because the call is internal, answered, over or unknown.
+        `number` is what an agent dials, with the line prefix; `to` what is to be called, without. Returns what is to be
+        told and the newCall to wait for: None where there is nothing to ask, because the call is internal, answered,
+        over or unknown.
         """
         self._now = max(self._now, at)
         channel = self._switchboard.channels.get(uniqueid)
@@ -193,14 +194,17 @@ class CallTracker:
             return [], None
         call = channel.call
         entry = call.open_entry
-        if call.direction is None and is_diallable(number) and number not in self._rules.numbers.extensions:
+        numbers = self._rules.numbers
+        outside = to or number
+        if call.direction is None and is_diallable(outside) and outside not in numbers.extensions:
             call.agent = call.agent or (channel if channel.side is Side.INSIDE else None)
-            entry = self._begin_outbound(call, self._rules.numbers.dialled(number), channel.caller_number)
+            to_number = numbers.party(to) if to else numbers.dialled(number)
+            entry = self._begin_outbound(call, to_number, channel.caller_number)
         if entry is None or entry.answered:
             return [], None
         if call.direction is Direction.IN and not entry.announced:
             entry.queue = queue or entry.queue
-            entry.to_number = self._rules.numbers.party(to) if to else entry.to_number
+            entry.to_number = numbers.party(to) if to else entry.to_number
             entry.add_user(user)
         events = entry.announce(at)
         self._schedule(call)
@@ -212,7 +216,7 @@ class CallTracker:
         instance = f"{self._rules.instance}-" if self._rules.instance else ""
         call = self._calls[linkedid] = Call(instance + linkedid, {linkedid})
         agent = self._rules.directory.agent_at(extension, extension, "")
-        entry = self._begin_outbound(call, self._rules.numbers.dialled(number), "", agent)
+        entry = self._begin_outbound(call, self._rules.numbers.party(number), "", agent)
         return entry.announce(at)
 
     def abandon(self, new_call: NewCall, at: float, cause: Cause) -> list[CallEvent]:

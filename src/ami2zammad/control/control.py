@@ -190,7 +190,7 @@ class CallControl:
         return (await self._ask(uniqueid, deadline, number=number, queue=queue, user=user, to=to))[1]
 
     async def _ask(
-        self, uniqueid: str, deadline: float, *, number: str, queue: str = "", user: str = "", to: str = ""
+        self, uniqueid: str, deadline: float, *, number: str = "", queue: str = "", user: str = "", to: str = ""
     ) -> tuple[NewCall | None, Verdict]:
         events, new_call = self._tracker.ask_first(
             uniqueid, self._clock(), number=number, queue=queue, user=user, to=to
@@ -278,11 +278,11 @@ class CallControl:
                 self._log.warning("control.dial_refused", uniqueid=signal.uniqueid)
                 return
             if signal.number in self._rules.emergency:
-                events, new_call = self._tracker.ask_first(signal.uniqueid, self._clock(), number=signal.number)
+                events, new_call = self._tracker.ask_first(signal.uniqueid, self._clock(), to=signal.number)
                 self._tell(events)
                 verdict = Verdict(Status.EMERGENCY)
             else:
-                new_call, verdict = await self._ask(signal.uniqueid, deadline, number=signal.number)
+                new_call, verdict = await self._ask(signal.uniqueid, deadline, to=signal.number)
             waiting = self._tracker.channel_name(signal.uniqueid)
             if new_call is None or not waiting:
                 return

@@ -27,10 +27,9 @@ class Screening:
             await self._tell(request, Verdict(Status.UNKNOWN))
             return
         query = request.query
-        number = query.get("to") or request.extension
         verdict = await self._control.screen(
             request.uniqueid,
-            number=number,
+            number=request.extension,
             queue=query.get("queue", ""),
             user=query.get("user", ""),
             to=query.get("to", ""),
