@@ -11,6 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+SAMPLES = Path(__file__).parents[2] / "config" / "asterisk"
+"""What is shipped for administrators to include in their own configuration."""
 
 PHONES: dict[str, str] = {
     "100": "Emma Taylor",
@@ -22,7 +26,10 @@ PHONES: dict[str, str] = {
 
 OFFLINE = "103"
 
-ACCOUNTS = ("least", "full", "rig", "deaf", "mute")
+SHIPPED = "ami2zammad"
+"""The account of the shipped manager.d/zammad.conf, filters and all."""
+
+ACCOUNTS = ("least", "full", "rig", "deaf", "mute", SHIPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +139,7 @@ messages => notice,warning,error,verbose(3)
 
 
 def _manager(settings: Settings) -> str:
+    shipped = (SAMPLES / "manager.d" / "zammad.conf").read_text()
     return f"""\
 [general]
 enabled = yes
@@ -169,7 +177,8 @@ secret = {settings.secrets["rig"]}
 read = all
 write = all
 writetimeout = 5000
-"""
+
+{shipped.replace("change-me", settings.secrets[SHIPPED])}"""
 
 
 def _pjsip(settings: Settings) -> str:
