@@ -1,4 +1,4 @@
-"""Calls off the beaten track, recorded from a real Asterisk (`X.ami`), and the events that they must give (`X.jsonl`)."""
+"""Calls off the beaten track, recorded from a real Asterisk (`X.ami`), and what they must give (`X.jsonl`)."""
 
 from __future__ import annotations
 
