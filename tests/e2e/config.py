@@ -150,8 +150,8 @@ displayconnects = no
 ; What the bridge is to live with: the account that its documentation asks for.
 [least]
 secret = {settings.secrets["least"]}
-read = call,agent,agi
-write = call,originate,agi
+read = call,agent
+write = call,originate
 
 ; The other extreme, an account that somebody gave everything.
 [full]
@@ -164,11 +164,11 @@ writetimeout = 5000
 [deaf]
 secret = {settings.secrets["deaf"]}
 read = agi
-write = call,originate,agi
+write = call,originate
 
 [mute]
 secret = {settings.secrets["mute"]}
-read = call,agent,agi
+read = call,agent
 write = agi
 
 ; The rig's own eyes and hands.

@@ -74,7 +74,7 @@ async def test_check(version: str, tmp_path: Path) -> None:
         code, text = await ami2zammad("check", "--config", str(config))
         assert code == 1
         assert "✗  AMI events" in text
-        assert "read = call,agent,agi" in text
+        assert "read = call,agent" in text
 
         config.write_text(configuration(pbx, zammad, "mute"))
         code, text = await ami2zammad("check", "--config", str(config))

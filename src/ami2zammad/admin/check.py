@@ -21,7 +21,7 @@ from ami2zammad.settings import Settings
 from ami2zammad.zammad.client import ZammadClient
 from ami2zammad.zammad.errors import ZammadError
 
-_LEAST_RIGHTS: Final = "read = call,agent,agi and write = call,originate,agi"
+_LEAST_RIGHTS: Final = "read = call,agent and write = call,originate"
 _TEST_DEVICE: Final = "ami2zammad-check"
 # How long Asterisk may take to tell us of an event that it makes at once.
 _EVENT_PATIENCE: Final = 5.0

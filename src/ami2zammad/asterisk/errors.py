@@ -261,7 +261,7 @@ class ActionRefused(AsteriskError):
         super().__init__(
             f"Asterisk refused the action {action}: {quoted(message)}",
             "If it says 'Permission denied', give the account of asterisk.username "
-            "write = call,originate,agi in manager.conf.",
+            "write = call,originate in manager.conf.",
         )
         self.message = message
 
