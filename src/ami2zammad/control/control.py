@@ -135,7 +135,7 @@ class CallControl:
         """Take in Zammad's reply to a delivered event."""
         if not isinstance(event, NewCall):
             return
-        self._decide(event, Verdict(Status.OK, decision))
+        self._decide(event.call_id, Verdict(Status.OK, decision))
         if not isinstance(decision, Reject) or not self._rules.reject or event.call_id in self._asking:
             return
         seconds = self._clock() - event.at
@@ -149,10 +149,14 @@ class CallControl:
             self._log.info("control.too_late", call_id=event.call_id, decision="reject")
 
     def failed(self, event: CallEvent, reason: str) -> None:
-        """Let go who waits for the reply to `event`: an attempt failed, and the next will come too late."""
-        if isinstance(event, NewCall) and event.call_id in self._asking:
-            self._log.info("control.unavailable", call_id=event.call_id, reason=reason)
-            self._decide(event, Verdict(Status.UNAVAILABLE))
+        """Let go who waits for the reply to `event`: an attempt failed, and the next will come too late.
+
+        Where nothing goes through any more, that is everybody who waits: their requests are held back.
+        """
+        for call_id in list(self._asking):
+            if call_id == event.call_id or self._trouble():
+                self._log.info("control.unavailable", call_id=call_id, reason=reason)
+                self._decide(call_id, Verdict(Status.UNAVAILABLE))
 
     async def signals_taken_in(self) -> None:
         """Wake up who waits for a channel to become known."""
@@ -243,8 +247,8 @@ class CallControl:
             return False
         return True
 
-    def _decide(self, event: NewCall, verdict: Verdict) -> None:
-        reply = self._decisions.get(event.call_id)
+    def _decide(self, call_id: str, verdict: Verdict) -> None:
+        reply = self._decisions.get(call_id)
         if reply is not None and not reply.done():
             reply.set_result(verdict)
 
@@ -314,7 +318,8 @@ class CallControl:
                 actions.originate(
                     channel=self._rules.originate_channel.format(number=number),
                     application="Bridge",
-                    data=waiting,
+                    # x: when the far side hangs up, who waited is hung up at once, too.
+                    data=f"{waiting},x",
                     caller_id=_caller(self._rules.caller_name, caller_id),
                     channel_id=leg,
                     timeout=_RING_SECONDS,

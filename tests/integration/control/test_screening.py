@@ -172,6 +172,19 @@ async def test_while_zammad_is_known_to_be_gone_nobody_waits() -> None:
             assert found == {"ZAMMAD_STATUS": "unavailable", "ZAMMAD_ACTION": "none"}
 
 
+async def test_all_who_wait_go_on_when_zammad_turns_out_to_be_gone() -> None:
+    async with running(decision_timeout=60) as dialplan:
+        # The first request hangs until the sandbox breaks its connections; the second is on its way meanwhile.
+        dialplan.zammad.fail(Fault.HANG)
+        callers = [await dialplan.caller() for _ in range(3)]
+        asking = [asyncio.create_task(dialplan.ask(caller)) for caller in callers]
+        await dialplan.zammad.wait_for(lambda z: len(z.requests) == 3)
+        await dialplan.zammad.down()
+        for commands in await asyncio.gather(*asking):
+            assert variables(commands) == {"ZAMMAD_STATUS": "unavailable", "ZAMMAD_ACTION": "none"}
+        await dialplan.zammad.up()
+
+
 @pytest.mark.parametrize("number", ["112", "0112", "0110"])
 async def test_an_emergency_call_is_not_held_and_not_asked_about(dialplan: Dialplan, number: str) -> None:
     dialplan.zammad.default_caller_id = "496990009111"
