@@ -188,6 +188,9 @@ class CallControl:
             self._log.info("control.emergency", number=to or number)
             return Verdict(Status.EMERGENCY)
         deadline = self._clock() + self._rules.decision_timeout
+        if self._session() is None and not self._tracker.knows(uniqueid):
+            # Nobody will tell of that channel.
+            return Verdict(Status.UNAVAILABLE)
         if not await self._becomes_known(uniqueid):
             self._log.warning("control.channel_unknown", uniqueid=uniqueid)
             return Verdict(Status.UNKNOWN)
@@ -229,8 +232,9 @@ class CallControl:
         if isinstance(decision, Dial) and not (safe_number(decision.caller_id) and safe_number(decision.number)):
             self._log.warning("control.number_refused", call_id=new_call.call_id)
             return Verdict(Status.OK)
-        if isinstance(decision, Reject):
-            self._tracker.refuse(new_call)
+        if isinstance(decision, Reject) and not self._tracker.refuse(new_call):
+            self._log.info("control.too_late", call_id=new_call.call_id, decision="reject")
+            return Verdict(Status.OK)
         self._log.info("control.decided", call_id=new_call.call_id, decision=type(decision).__name__.lower())
         return replace(verdict, dialled=new_call.to_number)
 

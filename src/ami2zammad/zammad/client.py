@@ -76,7 +76,7 @@ class ZammadClient:
     """The CTI endpoint of one Zammad; an async context manager that may be shared by many tasks.
 
     `connections` bounds requests at a time. `sleep` and `rng` (jitter), and `transport` in place of HTTP, are there
-    for tests. `on_failure(event, reason)` is called after each attempt that failed and will be repeated. Entering
+    for tests. `on_failure(event, reason)` is called after each attempt that failed, repeated or not. Entering
     raises `BadEndpoint` if the CA file cannot be read.
     """
 
@@ -135,6 +135,8 @@ class ZammadClient:
         log = self._log.bind(call_id=event.call_id, kind=kind_of(event), status=judgement.status)
         if judgement.verdict is Verdict.REFUSED:
             log.warning("zammad.refused", reason=judgement.reason, attempts=delivery.attempts)
+            if self._on_failure is not None:
+                self._on_failure(event, judgement.reason)
             raise EventRefused(
                 f"Zammad will not take the {kind_of(event)} of call {event.call_id}. {judgement.reason}",
                 reason=judgement.reason,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import NoReturn
 
 import pytest
 from pydantic import SecretStr
 
 from ami2zammad.bridge import Bridge
 from ami2zammad.sandbox.pbx import PbxSandbox
-from ami2zammad.sandbox.zammad import Fault, ZammadSandbox
+from ami2zammad.sandbox.zammad import Fault, ZammadSandbox, _Failure
 from ami2zammad.settings import AsteriskSettings, ControlSettings, NumberSettings, Settings, ZammadSettings
 
 CALLER = "4917699999999"
@@ -170,6 +171,24 @@ async def test_while_zammad_is_known_to_be_gone_nobody_waits() -> None:
         for _ in range(3):
             found = variables(await dialplan.ask(await dialplan.caller()))
             assert found == {"ZAMMAD_STATUS": "unavailable", "ZAMMAD_ACTION": "none"}
+
+
+async def test_a_call_that_zammad_will_not_take_goes_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(decision_timeout=60) as dialplan:
+
+        def refuse(_: object) -> NoReturn:
+            raise _Failure(422, "Attribute 'from' required!")
+
+        monkeypatch.setattr(dialplan.zammad, "_take", refuse)
+        found = variables(await dialplan.ask(await dialplan.caller()))
+        assert found == {"ZAMMAD_STATUS": "unavailable", "ZAMMAD_ACTION": "none"}
+
+
+async def test_a_call_goes_on_at_once_while_asterisk_tells_nothing() -> None:
+    async with running(decision_timeout=60) as dialplan:
+        await dialplan.pbx.close()
+        found = variables(await dialplan.ask("404.404"))
+        assert found == {"ZAMMAD_STATUS": "unavailable", "ZAMMAD_ACTION": "none"}
 
 
 async def test_all_who_wait_go_on_when_zammad_turns_out_to_be_gone() -> None:
