@@ -7,8 +7,8 @@ ARGS ?=
 
 .PHONY: demo test check-code format lock clean
 
-demo: $(VENV)/.ready
-	$(BIN)/ami2zammad demo $(ARGS)
+demo: $(VENV)/.run
+	PYTHONPATH=src $(BIN)/python -m ami2zammad demo $(ARGS)
 
 test: check-code
 	$(BIN)/python -m pytest $(ARGS)
@@ -22,10 +22,15 @@ format: $(VENV)/.ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Locked versions with hashes; the package itself is installed as it stands in src/.
-$(VENV)/.ready: requirements/dev.txt pyproject.toml
+# What the bridge needs to run: locked versions with hashes.
+$(VENV)/.run: requirements/run.txt
 	$(PYTHON) -c 'import sys; sys.exit("ami2zammad needs Python 3.11 or later; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements/run.txt
+	touch $@
+
+# What its development needs on top; the package itself is installed as it stands in src/.
+$(VENV)/.ready: $(VENV)/.run requirements/dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@

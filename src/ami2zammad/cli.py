@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_check)
 
     demo = commands.add_parser("demo", help="play recorded calls through the real bridge into a stand-in for Zammad")
-    demo.add_argument("--speed", type=float, default=0.4, help="1: as fast as the calls were recorded (default: 0.4)")
+    demo.add_argument("--speed", type=float, default=0.8, help="1: as fast as the calls were recorded (default: 0.8)")
     demo.set_defaults(command=_demo)
 
     dial = commands.add_parser(

@@ -22,7 +22,7 @@ from ami2zammad.settings import AgentSettings, AsteriskSettings, NumberSettings,
 
 _RECORDINGS: Final = Path(__file__).parent / "recordings"
 # Seconds between the beginnings of two calls: they overlap, as in real life.
-_STAGGER: Final = 0.7
+_STAGGER: Final = 0.5
 # After the last recorded event the bridge has this many seconds until the log must be complete.
 _PATIENCE: Final = 10.0
 _TABLE_WIDTH: Final = 130
