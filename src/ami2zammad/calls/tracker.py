@@ -734,6 +734,9 @@ class CallTracker:
         listed = {channel.uniqueid: channel for channel in snapshot.channels}
         for uniqueid in [uniqueid for uniqueid in self._switchboard.channels if uniqueid not in listed]:
             events += self._channel_gone(ChannelGone(snapshot.at, uniqueid, _CAUSE_UNKNOWN))
+        # With a snapshot a new stream begins: nothing of the old one comes again. But a PBX that was restarted within a
+        # second gives the same Uniqueids again, to other channels.
+        self._ended.clear()
         # The oldest first: the first device of a call decides its direction.
         for channel in sorted(listed.values(), key=age):
             known = channel.uniqueid in self._switchboard.channels

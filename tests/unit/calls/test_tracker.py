@@ -426,6 +426,15 @@ def test_a_snapshot_ends_what_is_gone_and_nothing_else() -> None:
     assert pbx.say(Snapshot(0, still)) == []
 
 
+def test_a_pbx_restarted_within_a_second_gives_the_same_identities_to_other_calls() -> None:
+    pbx = Pbx()
+    pbx.call_in()
+    pbx.say(Snapshot(0, ()))
+    pbx.call_in()
+    pbx.end("1.1")
+    assert pbx.kinds() == [("NewCall", "1.1"), ("Hangup", "1.1"), ("NewCall", "1.1-2"), ("Hangup", "1.1-2")]
+
+
 def test_a_snapshot_takes_in_a_call_that_rings() -> None:
     pbx = Pbx()
     pbx.say(
