@@ -147,6 +147,7 @@ class Listener:
                 batch = await self._next_signals()
                 for signal in batch:
                     try:
+                        # Apart from the signal: a fault in that must not lose what was due before it.
                         self._tell(self._tracker.advance(signal.at))
                         self._tell(self._tracker.handle(signal))
                     except Exception:  # noqa: BLE001

@@ -87,6 +87,7 @@ class CallTracker:
     def __init__(self, rules: TrackerRules) -> None:
         self._rules = rules
         self._parties = Parties(rules.numbers, rules.directory)
+        self._prefix = f"{rules.instance}-" if rules.instance else ""
         self._sides = TrunkPatterns(rules.trunks, rules.trunk_contexts)
         self._ignored = re.compile("|".join(translate(glob) for glob in rules.ignore_contexts) or r"(?!)")
         self._voicemail = frozenset(name.lower() for name in rules.voicemail_applications)
@@ -213,8 +214,7 @@ class CallTracker:
     def begin_click_to_dial(self, linkedid: str, at: float, *, extension: str, number: str) -> list[CallEvent]:
         """Begin the outbound call that the PBX is about to make for the agent at `extension` under `linkedid`."""
         self._now = max(self._now, at)
-        instance = f"{self._rules.instance}-" if self._rules.instance else ""
-        call = self._calls[linkedid] = Call(instance + linkedid, {linkedid})
+        call = self._calls[linkedid] = Call(self._prefix + linkedid, {linkedid})
         agent = self._rules.directory.agent_at(extension, extension, "")
         entry = self._begin_outbound(call, self._rules.numbers.party(number), "", agent)
         return entry.announce(at)
@@ -257,8 +257,7 @@ class CallTracker:
         return entry.outcome if entry is not None and entry.call_id == new_call.call_id else None
 
     def _call_of(self, new_call: NewCall) -> Call | None:
-        instance = f"{self._rules.instance}-" if self._rules.instance else ""
-        return self._calls.get(new_call.first_call_id.removeprefix(instance))
+        return self._calls.get(new_call.first_call_id.removeprefix(self._prefix))
 
     @property
     def live_calls(self) -> int:
@@ -282,8 +281,7 @@ class CallTracker:
             return []
         call = self._calls.get(signal.linkedid)
         if call is None:
-            instance = f"{self._rules.instance}-" if self._rules.instance else ""
-            call = self._calls[signal.linkedid] = Call(instance + signal.linkedid, {signal.linkedid})
+            call = self._calls[signal.linkedid] = Call(self._prefix + signal.linkedid, {signal.linkedid})
             # A Linkedid can come again when its call is over; the callId must not.
             call.entries = self._past.get(call.call_id, (0.0, 0))[1]
         channel = Channel(
@@ -422,14 +420,18 @@ class CallTracker:
     def _forget_ended(self) -> None:
         while self._ended:
             uniqueid, at = next(iter(self._ended.items()))
-            if len(self._ended) <= _REMEMBER_ENDED and at + _REMEMBER_ENDED_FOR > self._now:
+            if self._remembers(len(self._ended), at):
                 break
             del self._ended[uniqueid]
         while self._past:
             call_id, (at, _) = next(iter(self._past.items()))
-            if len(self._past) <= _REMEMBER_ENDED and at + _REMEMBER_ENDED_FOR > self._now:
+            if self._remembers(len(self._past), at):
                 break
             del self._past[call_id]
+
+    def _remembers(self, count: int, at: float) -> bool:
+        """Say whether the oldest of `count` memories, from `at`, is still to be kept."""
+        return count <= _REMEMBER_ENDED and at + _REMEMBER_ENDED_FOR > self._now
 
     # -- ringing (rules 4 and 5) ----------------------------------------------------------------------------
 
@@ -451,15 +453,15 @@ class CallTracker:
             return []
         if leg.side is Side.INSIDE:
             entry.add_user(self._parties.name_of(leg))
-        return self._someone_is_tried(call, entry, signal.at)
+        self._someone_is_tried(call, entry, signal.at)
+        return []
 
-    def _someone_is_tried(self, call: Call, entry: LogEntry, at: float) -> list[CallEvent]:
+    def _someone_is_tried(self, call: Call, entry: LogEntry, at: float) -> None:
         """Note that it is known whom an inbound call is for; announced when the others have had time to join in."""
         entry.tried = True
         if not entry.announced and entry.announce_at is None:
             entry.announce_at = at + self._rules.settle
         self._schedule(call)
-        return []
 
     def _outside_leg_dialled(self, call: Call, leg: Channel, signal: DialBegan) -> list[CallEvent]:
         """Begin an outbound entry; a second trunk that is tried for the same number belongs to the first's."""
@@ -513,7 +515,8 @@ class CallTracker:
             events = entry.hang_up(signal.at, Cause.FORWARDED)
             entry = call.begin_entry(entry.from_number, entry.to_number, direction=entry.direction)
         entry.queue = signal.queue
-        return events + self._someone_is_tried(call, entry, signal.at)
+        self._someone_is_tried(call, entry, signal.at)
+        return events
 
     def _queue_left(self, signal: QueueLeft) -> list[CallEvent]:
         channel = self._switchboard.channels.get(signal.uniqueid)

@@ -109,7 +109,6 @@ class CallControl:
         self._asking: set[str] = set()
         # Legs that the bridge dialled, by the channel that waits for them: none is ever dialled twice.
         self._dialled: dict[str, str] = {}
-        self._legs: dict[str, str] = {}
         self._changed = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -123,7 +122,6 @@ class CallControl:
             decision = self._decisions.pop(event.call_id, None)
             if decision is not None:
                 decision.cancel()
-            self._legs.pop(event.call_id, None)
 
     def channel_gone(self, uniqueid: str) -> None:
         """Call the far side off when the channel for which the bridge dials is gone."""
@@ -296,7 +294,7 @@ class CallControl:
                 return
             number, caller_id = self._numbers(new_call, verdict, signal.number)
             leg = f"ami2zammad-{signal.uniqueid}"
-            self._dialled[signal.uniqueid] = self._legs[new_call.call_id] = leg
+            self._dialled[signal.uniqueid] = leg
             self._tracker.expect(signal.uniqueid, leg)
             await self._originate(new_call, waiting, leg, number, caller_id)
         finally:
@@ -339,7 +337,8 @@ class CallControl:
             return
         # The far side has not taken the call: who waits is told so, in the far side's words.
         await self._until(lambda: not self._tracker.knows(leg))
-        if new_call.call_id in self._legs:
+        # With the entry still open somebody waits.
+        if new_call.call_id in self._decisions:
             outcome = self._tracker.outcome(new_call) or Cause.CONGESTION
             await self._hang_up(waiting, _CAUSES[outcome], new_call.call_id)
 
