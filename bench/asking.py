@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from ami2zammad.bridge import Bridge
 from ami2zammad.sandbox.pbx import PbxSandbox
 from ami2zammad.sandbox.zammad import ZammadSandbox
-from ami2zammad.settings import AsteriskSettings, ControlSettings, Settings, ZammadSettings
+from ami2zammad.settings import AsteriskSettings, ControlSettings, OutboxSettings, Settings, ZammadSettings
 
 CALLER = "4917699999999"
 DID = "4930600100"
@@ -36,6 +36,7 @@ async def main() -> None:
             Settings(
                 asterisk=AsteriskSettings(port=pbx.port, username="ami2zammad", secret=SecretStr("sandbox")),
                 zammad=ZammadSettings(url=SecretStr(zammad.url)),
+                outbox=OutboxSettings(path=None),
                 control=ControlSettings(listen="127.0.0.1:0"),
             )
         )

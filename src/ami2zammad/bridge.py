@@ -39,8 +39,6 @@ from .zammad.client import ZammadClient
 from .zammad.endpoint import ZammadEndpoint
 from .zammad.errors import EventRefused, ZammadError
 
-# What is still to be delivered when the bridge is told to stop gets this many seconds.
-SHUTDOWN_TIMEOUT: Final = 10.0
 # Questions to Asterisk under way at once: they are about callers in an IVR, nothing waits for them.
 _QUESTIONS_AT_ONCE: Final = 8
 
@@ -191,6 +189,7 @@ class Bridge:
 
     def __init__(self, settings: Settings, *, clock: Clock = time.monotonic) -> None:
         self._clock = clock
+        self._settings = settings
         self._log = structlog.get_logger()
         self._zammad = ZammadClient(zammad_endpoint(settings), on_failure=self._failed)
         self._tracker = CallTracker(tracker_rules(settings))
@@ -202,7 +201,9 @@ class Bridge:
             trouble=lambda: self._zammad.trouble,
             clock=clock,
         )
-        self._outbox: Outbox[Decision] = Outbox(self._zammad, refusal=EventRefused, on_reply=self._control.replied)
+        self._outbox: Outbox[Decision] = Outbox(
+            self._zammad, refusal=EventRefused, on_reply=self._control.replied, limit=settings.outbox.limit
+        )
         self._intake = EventIntake(self._log, clock=clock)
         self._follower = AmiFollower(
             ami_endpoint(settings),
@@ -254,7 +255,7 @@ class Bridge:
             await self._control.close()
             await cancelled(following)
             await cancelled(tracking)
-            left = await self._outbox.drain(SHUTDOWN_TIMEOUT)
+            left = await self._outbox.drain(self._settings.outbox.shutdown_timeout)
             await cancelled(outbox)
         self._log.info("bridge.stopped", undelivered=len(left))
 

@@ -253,6 +253,25 @@ class OpsSettings(_Section):
     )
 
 
+class OutboxSettings(_Section):
+    """Where events wait until Zammad has them, and for how long."""
+
+    path: Annotated[Path | None, BeforeValidator(_empty_is_none)] = Field(
+        default=Path("/var/lib/ami2zammad/outbox.db"),
+        description="The file that keeps events and live calls over a restart; empty: in memory only.",
+    )
+    limit: int = Field(default=100_000, ge=100, le=1_000_000, description="Events that wait at most.")
+    max_age: Annotated[float, Field(ge=60, le=30 * 86400)] = Field(
+        default=86400.0, description="Seconds after which a call that Zammad has not heard of yet is set aside."
+    )
+    drain_rate: Annotated[float, Field(gt=0, le=10_000)] = Field(
+        default=100.0, description="Events a second that are caught up with after an outage; live calls go first."
+    )
+    shutdown_timeout: Annotated[float, Field(ge=0, le=600)] = Field(
+        default=10.0, description="Seconds that a bridge that stops tries to deliver what waits."
+    )
+
+
 class LogSettings(_Section):
     """What is logged, and how."""
 
@@ -278,6 +297,7 @@ class Settings(BaseSettings):
     numbers: NumberSettings = NumberSettings()
     agents: tuple[AgentSettings, ...] = ()
     control: ControlSettings = ControlSettings()
+    outbox: OutboxSettings = OutboxSettings()
     ops: OpsSettings = OpsSettings()
     log: LogSettings = LogSettings()
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ami2zammad.sandbox.zammad import ZammadSandbox
 from tests.e2e.asterisk import Asterisk
@@ -59,11 +60,8 @@ class BridgeProcess:
     @contextlib.asynccontextmanager
     async def run(cls, config: Path) -> AsyncIterator[BridgeProcess]:
         """Run for the length of an `async with`; the bridge must then stop by itself at SIGTERM, with exit code 0."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "ami2zammad", "run", "--config", str(config),
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
-        bridge = cls(process)
+        bridge = await cls._start(config)
+        process = bridge._process
         try:
             yield bridge
             if process.returncode is None:
@@ -75,6 +73,16 @@ class BridgeProcess:
                 process.kill()
             await process.wait()
             await bridge._reader
+
+    @classmethod
+    async def _start(cls, config: Path) -> Self:
+        """Start it; its outbox is beside the settings."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "ami2zammad", "run", "--config", str(config),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, "AMI2ZAMMAD_OUTBOX__PATH": str(config.with_name("outbox.db"))},
+        )  # fmt: skip
+        return cls(process)
 
     async def _read(self) -> None:
         assert self._process.stdout is not None

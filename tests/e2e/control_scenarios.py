@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,11 +137,8 @@ class DoomedBridge(BridgeProcess):
     @contextlib.asynccontextmanager
     async def run(cls, config: Path) -> AsyncIterator[DoomedBridge]:
         """Run until the end of an `async with` at most; one that still runs then must stop by itself at SIGTERM."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "ami2zammad", "run", "--config", str(config),
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
-        bridge = cls(process)
+        bridge = await cls._start(config)
+        process = bridge._process
         try:
             yield bridge
             if process.returncode is None:

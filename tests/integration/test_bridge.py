@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from ami2zammad.bridge import Bridge
 from ami2zammad.sandbox.pbx import PbxSandbox
 from ami2zammad.sandbox.zammad import Fault, ZammadSandbox
-from ami2zammad.settings import AsteriskSettings, CallSettings, NumberSettings, Settings, ZammadSettings
+from ami2zammad.settings import AsteriskSettings, CallSettings, NumberSettings, OutboxSettings, Settings, ZammadSettings
 from tests.caller_log import mismatches
 from tests.e2e.scenarios import SCENARIOS
 
@@ -24,6 +24,7 @@ def settings_for(pbx: PbxSandbox, zammad: ZammadSandbox) -> Settings:
     return Settings(
         asterisk=AsteriskSettings(port=pbx.port, username="ami2zammad", secret=SecretStr("sandbox")),
         zammad=ZammadSettings(url=SecretStr(zammad.url), timeout=1),
+        outbox=OutboxSettings(path=None),
         numbers=NumberSettings(outbound_prefix="0"),
         # Long enough for a machine on which the recordings are played with delays.
         calls=CallSettings(settle=1),

@@ -18,7 +18,14 @@ from ami2zammad.calls.events import Cause
 from ami2zammad.logs import configure_logging
 from ami2zammad.sandbox.pbx import PbxSandbox
 from ami2zammad.sandbox.zammad import LogEntry, ZammadSandbox
-from ami2zammad.settings import AgentSettings, AsteriskSettings, NumberSettings, Settings, ZammadSettings
+from ami2zammad.settings import (
+    AgentSettings,
+    AsteriskSettings,
+    NumberSettings,
+    OutboxSettings,
+    Settings,
+    ZammadSettings,
+)
 
 _RECORDINGS: Final = Path(__file__).parent / "recordings"
 # Seconds between the beginnings of two calls: they overlap, as in real life.
@@ -108,6 +115,7 @@ def _settings(pbx: PbxSandbox, zammad: ZammadSandbox) -> Settings:
             trunks=("PJSIP/trunk*",),
         ),
         zammad=ZammadSettings(url=SecretStr(zammad.url)),
+        outbox=OutboxSettings(path=None),
         numbers=NumberSettings(outbound_prefix="0"),
         agents=(AgentSettings(extension="100", name=_EMMA, number="4930600100"),),
     )

@@ -13,7 +13,14 @@ from pydantic import SecretStr
 from ami2zammad.bridge import Bridge
 from ami2zammad.sandbox.pbx import PbxSandbox
 from ami2zammad.sandbox.zammad import Fault, ZammadSandbox, _Failure
-from ami2zammad.settings import AsteriskSettings, ControlSettings, NumberSettings, Settings, ZammadSettings
+from ami2zammad.settings import (
+    AsteriskSettings,
+    ControlSettings,
+    NumberSettings,
+    OutboxSettings,
+    Settings,
+    ZammadSettings,
+)
 
 CALLER = "4917699999999"
 BLOCKED = "4930609998"
@@ -82,6 +89,7 @@ async def running(decision_timeout: float) -> AsyncIterator[Dialplan]:
         settings = Settings(
             asterisk=AsteriskSettings(port=pbx.port, username="ami2zammad", secret=SecretStr("sandbox")),
             zammad=ZammadSettings(url=SecretStr(zammad.url), timeout=1),
+            outbox=OutboxSettings(path=None),
             numbers=NumberSettings(outbound_prefix="0"),
             control=ControlSettings(listen="127.0.0.1:0", decision_timeout=decision_timeout),
         )

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from ami2zammad.admin.dial import DialFailedError, dial
 from ami2zammad.ops.http import OpsServer
-from ami2zammad.settings import AsteriskSettings, OpsSettings, Settings, ZammadSettings
+from ami2zammad.settings import AsteriskSettings, OpsSettings, OutboxSettings, Settings, ZammadSettings
 
 TOKEN = "0123456789abcdef"
 
@@ -52,6 +52,7 @@ class Desk:
         return Settings(
             asterisk=AsteriskSettings(username="x", secret=SecretStr("x")),
             zammad=ZammadSettings(url=SecretStr("http://127.0.0.1:9/api/v1/cti/x")),
+            outbox=OutboxSettings(path=None),
             ops=OpsSettings(listen=f"127.0.0.1:{self.server.port}", token=SecretStr(token)),
         )
 
@@ -129,6 +130,7 @@ async def test_the_command_without_the_setting_says_which() -> None:
     settings = Settings(
         asterisk=AsteriskSettings(username="x", secret=SecretStr("x")),
         zammad=ZammadSettings(url=SecretStr("http://127.0.0.1:9/api/v1/cti/x")),
+        outbox=OutboxSettings(path=None),
     )
     with pytest.raises(DialFailedError, match=r"set ops\.listen and ops\.token"):
         await asyncio.wait_for(dial(settings, "100", "1"), 30)
