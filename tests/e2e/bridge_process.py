@@ -94,6 +94,10 @@ class BridgeProcess:
             async with self._more:
                 self._more.notify_all()
 
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
     async def logged(self, event: str, matches: Callable[[dict[str, Any]], bool] = lambda _: True) -> dict[str, Any]:
         """Wait for a log event; return the first that matches."""
 

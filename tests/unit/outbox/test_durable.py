@@ -399,6 +399,7 @@ async def test_live_calls_go_ahead_of_what_is_caught_up_with_and_that_is_bounded
         await scene.later(3600)
         scene.put([new_call("live")])
         await until(lambda: len(on_disk(path)) == 8 + 10 + 1)
+        await scene.later(0)
         zammad.up.set()
         await until(lambda: any(event.call_id == "live" for event in zammad.taken) and len(zammad.taken) == 8 + 1 + 2)
         order = [event.call_id for event in zammad.taken]
