@@ -149,7 +149,7 @@ def _add_init(commands: Any, config: argparse.ArgumentParser) -> None:  # noqa: 
     init.add_argument(
         "--agents",
         choices=("all", "queues", "none"),
-        help="which agents to name in the settings: all phones, members of queues, none",
+        help="which agents to name in the settings (default: all; of more than 100, the members of queues)",
     )
     init.add_argument("--country", metavar="CC", help="country of national numbers (default: the machine's)")
     init.add_argument("--outbound-prefix", metavar="DIGITS", help="dialled before an outside number (default: nothing)")

@@ -65,7 +65,13 @@ class Access:
             pending = self._pending()
             default = asterisk.get("username") or (pending.username if pending else _DEFAULT_USERNAME)
             accepts = complaint("asterisk", "username", name_problem)
-            asterisk["username"] = dialogue.ask("Account in its manager.conf", default, accepts)
+            self.take_username(dialogue.ask("Account in its manager.conf", default, accepts))
+
+    def take_username(self, username: str) -> None:
+        """Use this account; the secret that is known is another's, unless it is the same account."""
+        if self._asterisk.get("username") != username:
+            self._asterisk.pop("secret", None)
+        self._asterisk["username"] = username
 
     def look(self, secret: str) -> tuple[Survey, set[str]]:
         """Log in, however often it takes; return what there is, and which actions the account may run.

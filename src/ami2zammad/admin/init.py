@@ -36,6 +36,8 @@ _MORE_THAN_NEEDED: Final = ("Command", "GetConfig", "UpdateConfig", "ModuleLoad"
 _NONE: Final = "-"
 """How one says "none" where Enter means something else."""
 _NAMES_SHOWN: Final = 12
+_MANY: Final = 100
+"""More agents than these are hardly all at the help desk: only those in queues are written, unless one says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +201,10 @@ class _Setup:
             problem = complaint(section, key, *more)(value)
             if problem:
                 problems.append(f"--{option} {problem}")
-            self._section(section)[key] = value
+            if option == "username":
+                self._access().take_username(str(value))
+            else:
+                self._section(section)[key] = value
         if problems:
             raise CannotInitError("; ".join(problems))
 
@@ -311,7 +316,8 @@ class _Setup:
         title = "Agents" if anew else "Agents that the settings do not name yet"
         say(f"\n{title}: {len(new)}, {len(members)} of them in queues")
         say(f"  {_some(f'{agent.extension} {agent.name}'.strip() for agent in new)}")
-        choice: str = self._wishes.agents or ("all" if anew else "none")
+        usual = "none" if not anew else "all" if len(new) <= _MANY else "queues" if members else "none"
+        choice: str = self._wishes.agents or usual
         if self._wishes.agents is None:
             choices = get_args(Agents)
             choice = self._dialogue.ask(

@@ -4,7 +4,8 @@ Rights, as measured on Asterisk 16.28 and 22.10 (`ListCommands` of a full accoun
 `DeviceStateList` need `write`'s call or reporting, `QueueStatus` none; outbound registrations and the peers of chan_sip
 and chan_iax2 need system or reporting; `PJSIPShowEndpoints` and `PJSIPShowEndpoint` need system. PJSIP endpoints have
 a device state from the start, peers of chan_sip and chan_iax2 need not have one. With a name known, `Getvar` and the
-functions PJSIP_ENDPOINT, SIPPEER, IAXPEER tell the rest: so the account of the bridge sees nearly all there is.
+functions PJSIP_ENDPOINT, SIPPEER, IAXPEER tell the rest: so the account of the bridge sees nearly all there is. The
+function DB is no way into Asterisk's database: it counts as dangerous, and asking for it leaves an error in the log.
 """
 
 from __future__ import annotations
@@ -117,6 +118,7 @@ async def survey(session: AmiSession, contexts: Iterable[str] = ()) -> Survey:
         known = endpoints.get(endpoint.channel, endpoint)
         endpoints[endpoint.channel] = replace(known, fixed_address=known.fixed_address or endpoint.fixed_address)
     described = await surveyor.each(surveyor.describe, endpoints.values())
+    described = await surveyor.names(described)
     described = await surveyor.registrations(described)
     described = await surveyor.each(surveyor.identify, described)
     return Survey(
@@ -217,9 +219,6 @@ class _Surveyor:
             endpoint = await self._describe_pjsip(endpoint)
         elif endpoint.technology in _PEER_FUNCTIONS:
             endpoint = await self._describe_peer(endpoint, _PEER_FUNCTIONS[endpoint.technology])
-        if endpoint.caller_name in {"", _PLACEHOLDER} and _EXTENSION.fullmatch(endpoint.name):
-            name = await self._value(f"DB(AMPUSER/{endpoint.name}/cidname)")
-            endpoint = replace(endpoint, caller_name=name)
         return endpoint
 
     async def _describe_pjsip(self, endpoint: Endpoint) -> Endpoint:
@@ -239,6 +238,34 @@ class _Surveyor:
         ]
         fixed = endpoint.fixed_address or dynamic == "no"
         return replace(endpoint, context=context, caller_name=name, caller_number=number, fixed_address=fixed)
+
+    async def names(self, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
+        """Name extensions after the owner of their mailbox, or as FreePBX's database does, where nothing else does."""
+        nameless = [
+            one for one in endpoints if one.caller_name in {"", _PLACEHOLDER} and _EXTENSION.fullmatch(one.name)
+        ]
+        if not nameless:
+            return list(endpoints)
+        owners = {
+            _text(event, "VoiceMailbox"): _text(event, "Fullname")
+            for event in await self._list("VoicemailUsersList")
+            if event.event == "VoicemailUserEntry"
+        }
+        found = {}
+        for endpoint in nameless:
+            name = owners.get(endpoint.name, "")
+            if not name and endpoint.caller_name == _PLACEHOLDER:
+                name = await self._name_in_freepbx(endpoint.name)
+            found[endpoint.channel] = "" if name in _NOTHING else name
+        return [replace(one, caller_name=found.get(one.channel, one.caller_name)) for one in endpoints]
+
+    async def _name_in_freepbx(self, extension: str) -> str:
+        gap = Gap("names that are only in FreePBX's database", "reporting")
+        key = {"Family": "AMPUSER", "Key": f"{extension}/cidname"}
+        for event in await self._list("DBGet", key, gap):
+            if event.event == "DBGetResponse":
+                return _text(event, "Val")
+        return ""
 
     async def is_peer(self, endpoint: Endpoint) -> bool:
         """Say whether there is such a peer."""

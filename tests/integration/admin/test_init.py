@@ -353,6 +353,40 @@ async def test_without_a_secret_there_is_no_account_yet(
 
 
 @pytest.mark.usefixtures("secrets")
+async def test_another_account_has_another_secret(
+    pbx: PbxSandbox, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await run(capsys, config, "--country", "DE", pbx=pbx)).code == FINE
+    before, connections = config.read_bytes(), pbx.connections
+    monkeypatch.delenv("AMI2ZAMMAD_ASTERISK__SECRET")
+    result = await run(capsys, config, "--force", "--username", "bridge", pbx=pbx)
+    assert result.code == FAILED
+    assert "There is no secret yet" in result.out
+    assert config.read_bytes() == before
+    # Nobody was pestered with a secret that is not that account's.
+    assert pbx.connections == connections
+
+
+@pytest.mark.usefixtures("secrets")
+@pytest.mark.parametrize(("queue", "expected"), [(True, ["100"]), (False, [])])
+async def test_of_very_many_phones_only_those_in_queues_are_agents(
+    queue: bool,  # noqa: FBT001 - a parameter of the test
+    expected: list[str],
+    pbx: PbxSandbox,
+    config: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pbx.listings["devicestatelist"] += [
+        {"Event": "DeviceStateChange", "Device": f"PJSIP/{number}"} for number in range(1000, 1100)
+    ]
+    if not queue:
+        pbx.listings["queuestatus"] = []
+    result = await run(capsys, config, "--country", "DE", pbx=pbx)
+    assert result.code == FINE, result.out
+    assert [agent.extension for agent in load(config).agents] == expected
+
+
+@pytest.mark.usefixtures("secrets")
 async def test_nobody_listens(pbx: PbxSandbox, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     port = pbx.port
     await pbx.close()

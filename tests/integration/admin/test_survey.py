@@ -8,7 +8,7 @@ from ami2zammad.asterisk.connection import AmiEndpoint, AmiSession
 from ami2zammad.asterisk.errors import ConnectionLost
 from ami2zammad.asterisk.survey import Endpoint, Gap, QueueMember, Survey, caller_numbers, existing_peers, survey
 from ami2zammad.sandbox.pbx import Headers, PbxSandbox
-from tests.integration.admin.conftest import SECRET, endpoint, member
+from tests.integration.admin.conftest import SECRET, endpoint
 
 
 async def open_session(pbx: PbxSandbox) -> AmiSession:
@@ -102,17 +102,25 @@ async def test_live_channels_have_endpoints(pbx: PbxSandbox) -> None:
     assert [one.channel for one in found.endpoints] == ["PJSIP/100", "PJSIP/101", "PJSIP/sipgate", "SIP/acme-1f"]
 
 
-async def test_names_out_of_the_database_of_freepbx(pbx: PbxSandbox) -> None:
+async def test_names_out_of_mailboxes_and_the_database_of_freepbx(pbx: PbxSandbox) -> None:
+    def get(headers: Headers) -> list[Headers]:
+        if headers["Key"] != "100/cidname":
+            return [{"Response": "Error", "Message": "Database entry not found"}]
+        start = {"Response": "Success", "EventList": "start", "Message": "Result will follow"}
+        return [start, {"Event": "DBGetResponse", "Val": "Emma Taylor"}, {"Event": "DBGetComplete"}]
+
     pbx.variables |= endpoint("100", "from-internal", '"device" <100>') | endpoint("101", "from-internal", "<101>")
-    pbx.variables |= {"DB(AMPUSER/100/cidname)": "Emma Taylor", "DB(AMPUSER/101/cidname)": "Christopher Miller"}
-    found = await look(pbx)
-    assert [one.caller_name for one in found.endpoints] == ["Emma Taylor", "Christopher Miller", ""]
-
-
-async def test_a_placeholder_is_no_name(pbx: PbxSandbox) -> None:
-    pbx.variables |= endpoint("100", "from-internal", '"device" <100>')
-    pbx.listings["queuestatus"] = [member("support", "", "PJSIP/100")]
-    assert (await look(pbx)).endpoints[0].caller_name == ""
+    pbx.listings["voicemailuserslist"] = [
+        {"Event": "VoicemailUserEntry", "VoiceMailbox": "101", "Fullname": "Christopher Miller"},
+    ]
+    pbx.answers["dbget"] = get
+    assert [one.caller_name for one in (await look(pbx)).endpoints] == ["Emma Taylor", "Christopher Miller", ""]
+    pbx.variables |= endpoint("101", "from-internal", '"device" <101>')
+    pbx.listings.clear()
+    pbx.listings["devicestatelist"] = [{"Event": "DeviceStateChange", "Device": "PJSIP/101"}]
+    assert [one.caller_name for one in (await look(pbx)).endpoints] == [""]
+    pbx.denied.add("dbget")
+    assert Gap("names that are only in FreePBX's database", "reporting") in (await look(pbx)).gaps
 
 
 async def test_a_list_that_is_too_long_is_a_gap(pbx: PbxSandbox) -> None:

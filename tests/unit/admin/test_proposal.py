@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from ami2zammad.admin.proposal import Proposal, ProposedAgent, Role, channel_glob, clean, propose
 from ami2zammad.admin.settings_file import render, write
@@ -205,6 +205,7 @@ def surveys(draw: st.DrawFn) -> Survey:
     return Survey(endpoints, members=members)
 
 
+@settings(deadline=None)  # each file is written down to the disk
 @given(surveys())
 def test_whatever_a_pbx_calls_its_things_the_file_says_the_same(survey: Survey) -> None:
     proposal = propose(survey)
@@ -216,14 +217,14 @@ def test_whatever_a_pbx_calls_its_things_the_file_says_the_same(survey: Survey) 
     with TemporaryDirectory() as folder:
         file = Path(folder) / "ami2zammad.toml"
         write(file, render(values))
-        settings = load_settings(file, environ={}, secret_directories=[])
-    assert settings.asterisk.trunks == proposal.trunks
-    assert [(agent.extension, agent.name) for agent in settings.agents] == [
+        loaded = load_settings(file, environ={}, secret_directories=[])
+    assert loaded.asterisk.trunks == proposal.trunks
+    assert [(agent.extension, agent.name) for agent in loaded.agents] == [
         (agent.extension, agent.name) for agent in proposal.agents
     ]
     # And it means the same: trunks are outside, a phone's agent is found by its channel.
-    sides = TrunkPatterns(settings.asterisk.trunks, ())
-    directory = Directory(Agent(agent.extension, agent.name) for agent in settings.agents)
+    sides = TrunkPatterns(loaded.asterisk.trunks, ())
+    directory = Directory(Agent(agent.extension, agent.name) for agent in loaded.agents)
     for judgement in proposal.judgements:
         endpoint = judgement.endpoint
         if judgement.role is Role.TRUNK:
