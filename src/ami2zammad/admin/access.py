@@ -165,11 +165,11 @@ class Access:
         for line in account.snippet(hidden=hidden).splitlines():
             say(f"    {line}")
         say(
-            f"\nIt is also in {file} (mode 0600). On the PBX, as root:\n\n"
-            "    plain Asterisk   put it into /etc/asterisk/manager.d/ami2zammad.conf, or at the end of manager.conf\n"
-            "    FreePBX          put it at the end of /etc/asterisk/manager_custom.conf\n"
-            "    both             [general] of manager.conf needs enabled = yes\n"
-            "    then             asterisk -rx 'manager reload'\n"
+            f"\nIt is also in {file}. On the PBX, as root (there, if that is another machine, paste it):\n\n"
+            f"    plain Asterisk   install -o asterisk -m 0640 {file} /etc/asterisk/manager.d/ami2zammad.conf\n"
+            f"    FreePBX          cat {file} >> /etc/asterisk/manager_custom.conf\n"
+            "    then             asterisk -rx 'manager reload'\n\n"
+            "manager.conf must have enabled = yes in [general], and include manager.d/*.conf (else paste it at its end).\n"
         )
 
     def _endpoint(self) -> AmiEndpoint:

@@ -276,7 +276,8 @@ class _Setup:
     def _ask_for_trunks(self, trunks: list[str], names: Mapping[str, str]) -> list[str]:
         accepts = complaint("asterisk", "trunks")
         default = ", ".join(trunks)
-        question = f"\nTrunks, with commas between them ({_NONE} for none)"
+        self._dialogue.say()
+        question = f"Trunks, with commas between them ({_NONE} for none)"
         answer = self._dialogue.ask(question, default, lambda answer: accepts([answer]))
         if answer == default:
             return trunks
@@ -331,9 +332,10 @@ class _Setup:
 
     def _ask_for_numbers(self) -> None:
         numbers, wishes, dialogue = self._section("numbers"), self._wishes, self._dialogue
+        dialogue.say()
         country = self._country()
         if wishes.country is None:
-            question = "\nCountry whose numbers are dialled without a country code, in two letters"
+            question = "Country whose numbers are dialled without a country code, in two letters"
             country = dialogue.ask(question, country, complaint("numbers", "country"))
         numbers["country"] = country.upper()
         if wishes.outbound_prefix is None:
@@ -413,7 +415,7 @@ async def _try(endpoint: ZammadEndpoint) -> str:
     """Return what is wrong with the endpoint and what to do; empty if Zammad takes it."""
     async with ZammadClient(endpoint) as client:
         result = await client.check()
-    return "" if result.ok else f"{result.problem}. {result.remedy}"
+    return "" if result.ok else f"{result.problem.rstrip('.')}. {result.remedy}"
 
 
 def _some(names: Iterable[str]) -> str:
