@@ -169,7 +169,7 @@ class Access:
             f"    plain Asterisk   install -o asterisk -m 0640 {file} /etc/asterisk/manager.d/ami2zammad.conf\n"
             f"    FreePBX          cat {file} >> /etc/asterisk/manager_custom.conf\n"
             "    then             asterisk -rx 'manager reload'\n\n"
-            "manager.conf must have enabled = yes in [general], and include manager.d/*.conf (else paste it at its end).\n"
+            "manager.conf must say enabled = yes in [general], and include manager.d/*.conf (else paste it there).\n"
         )
 
     def _endpoint(self) -> AmiEndpoint:

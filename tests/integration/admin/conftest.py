@@ -10,7 +10,6 @@ import pytest
 import structlog
 
 from ami2zammad.sandbox.pbx import Headers, PbxSandbox
-from ami2zammad.sandbox.zammad import ZammadSandbox
 
 SECRET = "c0rrect-h0rse-battery"
 
@@ -75,12 +74,6 @@ def member(queue: str, name: str, interface: str, state_interface: str = "") -> 
 async def pbx() -> AsyncIterator[PbxSandbox]:
     async with PbxSandbox(secret=SECRET) as sandbox:
         furnish(sandbox)
-        yield sandbox
-
-
-@pytest.fixture
-async def zammad() -> AsyncIterator[ZammadSandbox]:
-    async with ZammadSandbox() as sandbox:
         yield sandbox
 
 
