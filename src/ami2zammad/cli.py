@@ -28,7 +28,7 @@ USAGE: Final = 2
 _EPILOG: Final = """\
 exit codes:
   0  fine
-  1  the command ran and found something wrong (check, demo, replay, record), or the bridge failed
+  1  the command ran and found something wrong (init, check, demo, replay, record), or the bridge failed
   2  the command line or the configuration cannot be used; nothing was done
 
 Settings come from the TOML file, then from AMI2ZAMMAD_<SECTION>__<KEY>, then from secret files
@@ -82,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
         help="settings (default: /etc/ami2zammad/ami2zammad.toml)",
     )
 
+    _add_init(commands, config)
+
     run = commands.add_parser("run", parents=[config], help="run the bridge until SIGTERM or Ctrl-C")
     run.set_defaults(command=_run)
 
@@ -133,6 +135,46 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_init(commands: Any, config: argparse.ArgumentParser) -> None:  # noqa: ANN401 - argparse keeps the type private
+    init = commands.add_parser(
+        "init",
+        parents=[config],
+        allow_abbrev=False,
+        help="look at Asterisk, ask what is missing, write the settings and check them",
+        description=(
+            "Looks at Asterisk, asks what is missing, writes the settings and checks them. The AMI secret and Zammad's "
+            "endpoint are never given on the command line, which everybody can see: they are asked for without echo, "
+            "or come from files or from AMI2ZAMMAD_ASTERISK__SECRET and AMI2ZAMMAD_ZAMMAD__URL."
+        ),
+    )
+    init.add_argument("--host", help="Asterisk's host or address (default: 127.0.0.1)")
+    init.add_argument("--port", type=int, help="port of its manager interface (default: 5038)")
+    init.add_argument("--username", metavar="NAME", help="account in its manager.conf (default: ami2zammad)")
+    init.add_argument("--secret-file", type=Path, metavar="FILE", help="file with that account's secret")
+    init.add_argument("--url-file", type=Path, metavar="FILE", help="file with Zammad's endpoint, token and all")
+    init.add_argument("--tls", action="store_true", help="speak TLS with Asterisk")
+    init.add_argument(
+        "--ca-file", type=Path, metavar="FILE", help="certificates to trust for that (default: the system's)"
+    )
+    init.add_argument(
+        "--trunk",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="a channel that leads outside, such as PJSIP/sipgate; once for each (default: what seems to be one)",
+    )
+    init.add_argument(
+        "--agents",
+        choices=("all", "queues", "none"),
+        help="which agents to name in the settings (default: all; of more than 100, the members of queues)",
+    )
+    init.add_argument("--country", metavar="CC", help="country of national numbers (default: the machine's)")
+    init.add_argument("--outbound-prefix", metavar="DIGITS", help="dialled before an outside number (default: nothing)")
+    init.add_argument("--yes", action="store_true", help="ask nothing: take what is given, found or the default")
+    init.add_argument("--force", action="store_true", help="replace an existing file; it is kept with .bak at its end")
+    init.set_defaults(command=_init)
+
+
 def _seconds(text: str) -> float:
     seconds = float(text)
     if not 0 < seconds < float("inf"):
@@ -154,6 +196,25 @@ def _settings(options: argparse.Namespace, fallback: Mapping[str, Any] | None = 
         return None
     configure_logging(level=settings.log.level, form=settings.log.format, secrets=settings.secrets())
     return settings
+
+
+def _init(options: argparse.Namespace) -> int:
+    from .admin.access import CannotInitError, NotReadyError  # noqa: PLC0415
+    from .admin.dialogue import Dialogue  # noqa: PLC0415
+    from .admin.init import Wishes, init  # noqa: PLC0415
+    from .settings import DEFAULT_CONFIG  # noqa: PLC0415
+
+    wishes = {name: value for name, value in vars(options).items() if name not in {"command", "yes", "trunk", "config"}}
+    wishes |= {"config": options.config or DEFAULT_CONFIG, "trunks": tuple(options.trunk)}
+    interactive = not options.yes and sys.stdin is not None and sys.stdin.isatty()
+    try:
+        return FINE if init(Wishes(**wishes), Dialogue(interactive=interactive)) else FAILED
+    except CannotInitError as error:
+        _complain(f"ami2zammad init: {error}")
+        return USAGE
+    except NotReadyError as error:
+        _complain(f"ami2zammad init: {error}")
+        return FAILED
 
 
 def _run(options: argparse.Namespace) -> int:
