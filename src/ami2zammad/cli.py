@@ -27,7 +27,7 @@ USAGE: Final = 2
 _EPILOG: Final = """\
 exit codes:
   0  fine
-  1  the command ran and found something wrong (check, demo, replay, record), or the bridge failed
+  1  the command ran and found something wrong (check, status, demo, replay, record), or the bridge failed
   2  the command line or the configuration cannot be used; nothing was done
 
 Settings come from the TOML file, then from AMI2ZAMMAD_<SECTION>__<KEY>, then from secret files
@@ -99,6 +99,17 @@ def _parser() -> argparse.ArgumentParser:
     dial.add_argument("extension", metavar="EXTENSION", help="the agent's extension")
     dial.add_argument("number", metavar="NUMBER", help="the number to call, such as +492214710334")
     dial.set_defaults(command=_dial)
+
+    status = commands.add_parser(
+        "status", parents=[config], help="say how the running bridge is: connections, live calls, what waits"
+    )
+    status.add_argument("--watch", action="store_true", help="again every 2 seconds, until Ctrl-C")
+    form = status.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as one line of JSON, for programs")
+    form.add_argument(
+        "--check", action="store_true", help="say nothing if all is well; exit code 0 or 1, for health checks"
+    )
+    status.set_defaults(command=_status)
 
     replay = commands.add_parser(
         "replay", parents=[config], help="print what a recorded AMI stream would post to Zammad, as JSON lines"
@@ -186,6 +197,31 @@ def _dial(options: argparse.Namespace) -> int:
         _complain(f"ami2zammad dial: {error}")
         return FAILED
     return FINE
+
+
+def _status(options: argparse.Namespace) -> int:
+    from .admin.status import NoStatusError, check  # noqa: PLC0415
+
+    if options.check and options.watch:
+        _complain("ami2zammad status: --check looks once; leave out --watch")
+        return USAGE
+    settings = _settings(options)
+    if settings is None:
+        # Container engines know 0 and 1 only.
+        return FAILED if options.check else USAGE
+    try:
+        if options.check:
+            faults = check(settings)
+            for fault in faults:
+                _complain(f"ami2zammad status: {fault}")
+            return FAILED if faults else FINE
+        # The tables take a while to load, and a health check needs none.
+        from .admin.status_table import status  # noqa: PLC0415
+
+        return FINE if status(settings, as_json=options.json, watch=options.watch) else FAILED
+    except NoStatusError as error:
+        _complain(f"ami2zammad status: {error}")
+        return FAILED
 
 
 def _replay(options: argparse.Namespace) -> int:
