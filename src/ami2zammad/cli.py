@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,9 @@ FAILED: Final = 1
 """The command ran and found something wrong: a ✗ of `check`, a call that `demo` missed, a file that is no recording."""
 USAGE: Final = 2
 """The command line or the configuration is wrong; nothing was done."""
+
+_SANDBOX_ADDRESS: Final = "127.0.0.1", 8080
+_SANDBOX_LISTEN: Final = "127.0.0.1:8080"
 
 _EPILOG: Final = """\
 exit codes:
@@ -91,7 +95,26 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="play recorded calls through the real bridge into a stand-in for Zammad")
     demo.add_argument("--speed", type=float, default=0.8, help="1: as fast as the calls were recorded (default: 0.8)")
+    demo.add_argument(
+        "--serve",
+        type=_address,
+        nargs="?",
+        const=_SANDBOX_ADDRESS,
+        metavar="ADDRESS:PORT",
+        help=f"show the caller log as a web page there until Ctrl-C (default: {_SANDBOX_LISTEN})",
+    )
     demo.set_defaults(command=_demo)
+
+    sandbox = commands.add_parser("sandbox", help="run a stand-in for Zammad, its caller log as a web page")
+    sandbox.add_argument(
+        "--listen",
+        type=_address,
+        default=_SANDBOX_ADDRESS,
+        metavar="ADDRESS:PORT",
+        help=f"where (default: {_SANDBOX_LISTEN}); everybody who reaches it sees the calls",
+    )
+    sandbox.add_argument("--token", type=_token, default="sandbox-token", help="the token of its endpoint's URL")
+    sandbox.set_defaults(command=_sandbox)
 
     dial = commands.add_parser(
         "dial", parents=[config], help="let the running bridge call an agent and then a number (click to dial)"
@@ -132,6 +155,19 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError("must be more than 0")
     return seconds
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) >= 1 << 16:
+        raise argparse.ArgumentTypeError(f"must be address:port, such as {_SANDBOX_LISTEN}")
+    return host.strip("[]"), int(port)
+
+
+def _token(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._~-]+", text):
+        raise argparse.ArgumentTypeError("may have letters, digits, dot, dash, underscore and tilde")
+    return text
 
 
 def _settings(options: argparse.Namespace, fallback: Mapping[str, Any] | None = None) -> Settings | None:
@@ -180,7 +216,27 @@ def _demo(options: argparse.Namespace) -> int:
     if not options.speed > 0:
         _complain("ami2zammad demo: --speed must be more than 0")
         return USAGE
-    return FINE if asyncio.run(demo(speed=options.speed)) else FAILED
+    try:
+        return FINE if asyncio.run(demo(speed=options.speed, serve=options.serve)) else FAILED
+    except OSError as error:
+        _complain(f"ami2zammad demo: {error.strerror}; name another address: --serve 127.0.0.1:8081")
+        return FAILED
+
+
+def _sandbox(options: argparse.Namespace) -> int:
+    import asyncio  # noqa: PLC0415
+
+    from .sandbox.serving import sandbox  # noqa: PLC0415
+
+    host, port = options.listen
+    try:
+        asyncio.run(sandbox(host, port, options.token, sys.stdout))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _complain(f"ami2zammad sandbox: {error.strerror}; name another address: --listen 127.0.0.1:8081")
+        return FAILED
+    return FINE
 
 
 def _dial(options: argparse.Namespace) -> int:

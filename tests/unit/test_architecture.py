@@ -22,7 +22,7 @@ ALLOWED = {
     "ops": set[str](),
     "settings": set[str](),
     "logs": set[str](),
-    "sandbox": {"asterisk", "zammad", "calls", "bridge", "settings", "logs"},
+    "sandbox": {"asterisk", "zammad", "calls", "bridge", "settings", "logs", "ops"},
     "admin": {"asterisk", "zammad", "calls", "bridge", "settings", "logs", "ops"},
     "bridge": {"asterisk", "zammad", "calls", "outbox", "settings", "logs", "control", "ops"},
 }

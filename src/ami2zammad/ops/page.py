@@ -164,7 +164,7 @@ def _calls(report: Report) -> Markup:
             _who(call),
             foreign_text(call["queue"]) if call["queue"] else None,
             element("span", {"class": _STAGE_LOOKS[call["state"]]}, _STAGES[call["state"]]),
-            None if call["seconds"] is None else element("span", {"class": "nowrap"}, duration(call["seconds"])),
+            None if call["seconds"] is None else _no_wrap(duration(call["seconds"])),
             _call_id(call),
         ]
         for call in calls
@@ -173,6 +173,10 @@ def _calls(report: Report) -> Markup:
     told = f"{count:,}" if count == listed else f"{count:,}, the latest {listed} of them"
     headings = ["Direction", "From", "To", "Who", "Queue", "State", "For", "Call"]
     return _section("Live calls", told, "Nobody is calling.", headings, rows)
+
+
+def _no_wrap(text: str) -> Markup:
+    return element("span", {"class": "nowrap"}, text)
 
 
 def _number(number: str) -> Markup:
@@ -218,8 +222,8 @@ def _deliveries(report: Report) -> Markup:
     rows: list[list[Content]] = [
         [
             _ago(delivery),
-            _KINDS.get(delivery["kind"], delivery["kind"]),
-            latency(delivery["latency_seconds"]),
+            _no_wrap(_KINDS.get(delivery["kind"], delivery["kind"])),
+            _no_wrap(latency(delivery["latency_seconds"])),
             _call_id(delivery),
         ]
         for delivery in report["deliveries"]

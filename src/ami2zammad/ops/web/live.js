@@ -58,8 +58,9 @@ function adapt(old, fresh) {
   after.forEach((child, index) => (index < before.length ? adapt(before[index], child) : old.append(child)));
 }
 
-// Fetches `url` every `seconds` while somebody looks, and shows what `render` makes of it.
-function follow(url, seconds, render, silence) {
+// Fetches `url` every `seconds` while somebody looks, and shows what `render` makes of it; `silence` says that there is
+// no answer. `atOnce`: the page came without content.
+function follow(url, seconds, render, silence, atOnce = false) {
   const page = document.getElementById("page");
   const offline = document.getElementById("offline");
   async function look() {
@@ -83,5 +84,5 @@ function follow(url, seconds, render, silence) {
     setTimeout(goOn, seconds * 1000);
   }
   document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
-  setTimeout(goOn, seconds * 1000);
+  setTimeout(goOn, atOnce ? 0 : seconds * 1000);
 }

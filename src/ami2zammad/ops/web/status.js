@@ -119,8 +119,8 @@ function deliveries({ deliveries: listed }) {
     ["When", "Event", "Took", "Call"],
     listed.map((delivery) => [
       ago(delivery),
-      KINDS[delivery.kind] || delivery.kind,
-      latency(delivery.latency_seconds),
+      noWrap(KINDS[delivery.kind] || delivery.kind),
+      noWrap(latency(delivery.latency_seconds)),
       callId(delivery),
     ]), true);
 }
