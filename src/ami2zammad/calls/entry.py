@@ -57,6 +57,11 @@ class LogEntry:
         """Answer has been said."""
         return self._answer is not None
 
+    @property
+    def answer_event(self) -> Answer | None:
+        """What was said when somebody took the call, None before."""
+        return self._answer
+
     def add_user(self, name: str) -> None:
         """Add the name of an agent who rings; of no use once the entry is announced."""
         if name and name not in self.users and len(self.users) < _MOST_USERS and not self.announced:
