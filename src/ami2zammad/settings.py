@@ -249,7 +249,8 @@ class OpsSettings(_Section):
         default="", description="Address of the HTTP server; empty: none."
     )
     token: Annotated[SecretStr, Field(min_length=16)] | None = Field(
-        default=None, description="Bearer token for POST /dial; without it there is no /dial."
+        default=None,
+        description="Token for POST /dial (without it there is none), and password of the status page off loopback.",
     )
 
 
