@@ -43,21 +43,26 @@ _FLAGS = (
 def chromium() -> str:
     """Return where Chromium is; install it first if need be. Skips the test where that cannot be, but not in CI."""
     found = shutil.which("chromium")
+    said = "only root on Debian can install it"
     if found is None and os.geteuid() == 0 and Path("/etc/debian_version").exists():
         for arguments in (["update", "-q"], ["install", "-y", "-q", "--no-install-recommends", "chromium"]):
-            subprocess.run(
+            done = subprocess.run(
                 ["apt-get", *arguments],
                 env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
                 timeout=1200,
                 check=False,
             )
+            said = "\n".join(done.stdout.splitlines()[-15:])
         found = shutil.which("chromium")
     if found is None:
         if os.environ.get("CI", "").lower() == "true":
-            pytest.fail("no Chromium, which CI must not do without")
-        pytest.skip("no Chromium here, and only root on Debian can install it")
+            pytest.fail(f"no Chromium, which CI must not do without: {said}", pytrace=False)
+        pytest.skip(f"no Chromium here: {said}")
     return found
 
 
