@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal as unix_signal
 import time
 from collections.abc import Awaitable, Callable
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -25,6 +26,7 @@ from .asterisk.fastagi import FastAgiServer
 from .asterisk.intake import EventIntake
 from .asterisk.reconnect import AmiFollower
 from .calls.directory import Agent, Directory
+from .calls.entry import LogEntry
 from .calls.events import Answer, CallEvent, Hangup, NewCall
 from .calls.numbers import NumberPlan
 from .calls.signalling import ChannelGone, DialRequested, Signal
@@ -32,12 +34,19 @@ from .calls.tracker import CallTracker, TrackerRules
 from .control.control import CallControl, ControlRules, DialRefusedError
 from .control.numbers import EmergencyNumbers
 from .control.screening import Screening
-from .ops.http import OpsServer
+from .logs import Redaction
+from .ops.activity import Activity
+from .ops.notify import Notifier
+from .ops.state import AsteriskState, BridgeState, CallState, OutboxState, Problem, Stage, ZammadState
 from .outbox.outbox import Outbox
 from .settings import Settings
 from .zammad.client import ZammadClient
 from .zammad.endpoint import ZammadEndpoint
 from .zammad.errors import EventRefused, ZammadError
+from .zammad.payloads import kind_of
+
+if TYPE_CHECKING:
+    from .ops.http import OpsServer
 
 # Questions to Asterisk under way at once: they are about callers in an IVR, nothing waits for them.
 _QUESTIONS_AT_ONCE: Final = 8
@@ -137,12 +146,16 @@ class Listener:
         self._clock = clock
         self._log = structlog.get_logger()
         self._questions: set[asyncio.Task[None]] = set()
+        self.busy_since: float | None = None
+        """When it began with the signals that it is at; None while it waits for some."""
 
     async def run(self) -> None:
         """Listen until cancelled."""
         try:
             while True:
+                self.busy_since = None
                 batch = await self._next_signals()
+                self.busy_since = self._clock()
                 for signal in batch:
                     try:
                         # Apart from the signal: a fault in that must not lose what was due before it.
@@ -191,6 +204,11 @@ class Bridge:
         self._clock = clock
         self._settings = settings
         self._log = structlog.get_logger()
+        self._activity = Activity(clock)
+        self._notifier = Notifier.of_environment(os.environ)
+        self._started_at = clock()
+        self._pbx_address = f"{settings.asterisk.host}:{settings.asterisk.port}"
+        self._zammad_address = zammad_endpoint(settings).public_url.partition("/api/v1/cti/")[0]
         self._zammad = ZammadClient(zammad_endpoint(settings), on_failure=self._failed)
         self._tracker = CallTracker(tracker_rules(settings))
         self._control = CallControl(
@@ -200,9 +218,10 @@ class Bridge:
             session=lambda: self._follower.session,
             trouble=lambda: self._zammad.trouble,
             clock=clock,
+            count=self._activity.decided,
         )
         self._outbox: Outbox[Decision] = Outbox(
-            self._zammad, refusal=EventRefused, on_reply=self._control.replied, limit=settings.outbox.limit
+            self._zammad, refusal=EventRefused, on_reply=self._replied, limit=settings.outbox.limit
         )
         self._intake = EventIntake(self._log, clock=clock)
         self._follower = AmiFollower(
@@ -222,7 +241,7 @@ class Bridge:
             taken_in=self._taken_in,
         )
         self._fast_agi = _fast_agi_server(settings, self._control, self._log)
-        self._ops = _ops_server(settings, self._control)
+        self._ops = _ops_server(settings, self._control, self._state, self._activity)
 
     @property
     def fast_agi_port(self) -> int | None:
@@ -247,8 +266,11 @@ class Bridge:
             outbox = group.create_task(self._outbox.run(), name="outbox")
             tracking = group.create_task(self._listener.run(), name="tracking")
             following = group.create_task(self._follower.run(), name="ami")
+            notifying = group.create_task(self._notifier.run(self._state), name="notify")
             self._log.info("bridge.started")
             await stop.wait()
+            self._notifier.stopping()
+            await cancelled(notifying)
             self._log.info("bridge.stopping", waiting=self._outbox.waiting, live_calls=self._tracker.live_calls)
             # First those whom calls wait for: they go on without an answer.
             await listening.aclose()
@@ -259,14 +281,21 @@ class Bridge:
             await cancelled(outbox)
         self._log.info("bridge.stopped", undelivered=len(left))
 
-    def _failed(self, event: CallEvent, reason: str) -> None:
+    def _failed(self, event: CallEvent, reason: str, refused: bool) -> None:  # noqa: FBT001
+        self._activity.attempt_failed(event.call_id, kind_of(event), reason, refused=refused)
         self._control.failed(event, reason)
+
+    def _replied(self, event: CallEvent, decision: Decision) -> None:
+        self._activity.delivered(event.call_id, kind_of(event), self._clock() - event.at)
+        self._control.replied(event, decision)
 
     def _tell(self, events: list[CallEvent]) -> None:
         for event in events:
             self._control.told(event)
             call = event if isinstance(event, NewCall) else event.call
             self._outbox.put(event, family=call.first_call_id)
+            if isinstance(event, Hangup):
+                self._activity.call_ended(event.call.direction.value, event.cause.value)
             # Last: whatever becomes of the line, Zammad gets the event.
             self._log_event(event)
 
@@ -299,12 +328,57 @@ class Bridge:
 
     async def _connected(self, session: AmiSession) -> None:
         """Learn what went on while nobody listened; the snapshot goes to the tracker among the signals."""
+        self._notifier.changed()
         snapshot = await session.snapshot()
         self._log.info("ami.snapshot", channels=len(snapshot.channels))
 
     async def _disconnected(self, reason: AsteriskError) -> None:
         """Keep all calls: Asterisk goes on with them, and the next snapshot tells which have ended."""
         self._log.info("calls.unobserved", reason=reason.code, live_calls=self._tracker.live_calls)
+
+    def _state(self) -> BridgeState:
+        """Say how everything is, for operators."""
+        follower, intake, zammad = self._follower, self._intake, self._zammad
+        trouble = follower.trouble
+        return BridgeState(
+            now=self._clock(),
+            started_at=self._started_at,
+            instance=self._settings.instance,
+            asterisk=AsteriskState(
+                self._pbx_address,
+                follower.connected_since,
+                Problem(trouble.problem, trouble.remedy) if trouble is not None else None,
+                signals=intake.total,
+                waiting=intake.waiting,
+                full_count=intake.full_count,
+                reconnects=max(follower.connections - 1, 0),
+            ),
+            zammad=ZammadState(
+                self._zammad_address,
+                Problem(zammad.trouble, zammad.remedy) if zammad.trouble else None,
+            ),
+            # Kept in memory, the outbox has no more to say. One that is kept on disk also knows durable, oldest_age,
+            # dead_letters and problem.
+            outbox=OutboxState(durable=False, waiting=self._outbox.waiting),
+            calls=tuple(map(_call_state, self._tracker.open_entries)),
+            busy_since=self._listener.busy_since,
+        )
+
+
+def _call_state(entry: LogEntry) -> CallState:
+    answer, new_call = entry.answer_event, entry.new_call
+    stage = Stage.ARRIVING if new_call is None else Stage.RINGING if answer is None else Stage.ANSWERED
+    said = answer or new_call
+    return CallState(
+        call_id=entry.call_id,
+        direction=entry.direction.value,
+        from_number=entry.from_number,
+        to_number=entry.to_number,
+        users=(answer.user,) if answer is not None and answer.user else tuple(entry.users),
+        queue=entry.queue,
+        stage=stage,
+        since=said.at if said is not None else None,
+    )
 
 
 async def _listen(servers: contextlib.AsyncExitStack, server: FastAgiServer | OpsServer | None, setting: str) -> None:
@@ -335,13 +409,20 @@ def _fast_agi_server(settings: Settings, control: CallControl, log: FilteringBou
     return FastAgiServer(Screening(control, settings.control.caller_name).answer, host=host, port=port, log=log)
 
 
-def _ops_server(settings: Settings, control: CallControl) -> OpsServer | None:
+def _ops_server(
+    settings: Settings, control: CallControl, state: Callable[[], BridgeState], activity: Activity
+) -> OpsServer | None:
     if not settings.ops.listen:
         return None
+    # Pages, metrics and an HTTP server take a while to load, and few bridges have all three.
+    from .ops.http import OpsServer  # noqa: PLC0415
+    from .ops.pages import Pages  # noqa: PLC0415
+
+    pages = Pages(state, activity, clean=Redaction(settings.secrets()).text)
     host, port = _address(settings.ops.listen)
     token = settings.ops.token
     secret = token.get_secret_value() if token is not None else ""
-    return OpsServer(host, port, token=secret, dial=control.dial, refusal=DialRefusedError)
+    return OpsServer(host, port, token=secret, dial=control.dial, refusal=DialRefusedError, pages=pages)
 
 
 class Outcome(Enum):
