@@ -264,7 +264,7 @@ class OpsSettings(_Section):
     )
     token: Annotated[SecretStr, Field(min_length=16)] | None = Field(
         default=None,
-        description="Bearer token for POST /dial, 16 characters or more; without it there is no /dial.",
+        description="Token for POST /dial and for the status page off loopback, 16 characters or more.",
         examples=["a-long-random-one"],
     )
 

@@ -84,6 +84,15 @@ class BridgeProcess:
         )  # fmt: skip
         return cls(process)
 
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
     async def _read(self) -> None:
         assert self._process.stdout is not None
         async for line in self._process.stdout:

@@ -333,7 +333,12 @@ class CallTracker:
     @property
     def live_calls(self) -> int:
         """How many calls have a log entry that is open or pending."""
-        return sum(1 for call in set(self._calls.values()) if call.open_entry is not None)
+        return len(self.open_entries)
+
+    @property
+    def open_entries(self) -> list[LogEntry]:
+        """The log entries that are open or pending, one a call, in no order."""
+        return [entry for call in set(self._calls.values()) if (entry := call.open_entry) is not None]
 
     @property
     def live_channels(self) -> int:

@@ -157,6 +157,11 @@ class Outbox(Generic[ReplyT]):
         return tuple(self._refused)
 
     @property
+    def durable(self) -> bool:
+        """Whether what comes in outlives the bridge."""
+        return self._journal is not None and not self._journal.problem
+
+    @property
     def problem(self) -> str:
         """Why events are in memory only; empty: they are on disk, or no disk is wanted."""
         return self._journal.problem if self._journal is not None else ""
@@ -191,7 +196,7 @@ class Outbox(Generic[ReplyT]):
 
         To be called from the loop that runs `run`, before or during it.
         """
-        waiting = Waiting(self._new_id(), event, family, self._clock(), self._wall(), ready=not self._durable)
+        waiting = Waiting(self._new_id(), event, family, self._clock(), self._wall(), ready=not self.durable)
         if self._backlog.is_lost(event):
             self._set_aside([waiting], _ENTRY_LOST)
             return
@@ -266,7 +271,7 @@ class Outbox(Generic[ReplyT]):
             async with asyncio.timeout(timeout):
                 await self._idle.wait()
         except TimeoutError:
-            self._log.warning("outbox.not_drained", waiting=self.waiting, durable=self._durable)
+            self._log.warning("outbox.not_drained", waiting=self.waiting, durable=self.durable)
         return tuple(waiting.event for waiting in self._backlog)
 
     def _next(self) -> Family | None:
@@ -392,10 +397,6 @@ class Outbox(Generic[ReplyT]):
             self._log.info("outbox.relieved", waiting=self.waiting, dropped=self.dropped)
 
     # -- the file ---------------------------------------------------------------------------------------------
-
-    @property
-    def _durable(self) -> bool:
-        return self._journal is not None and not self._journal.problem
 
     def _new_id(self) -> int:
         self._next_id += 1
