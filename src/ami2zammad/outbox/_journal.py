@@ -116,6 +116,9 @@ class Journal:
             elif self._news.is_set() or await self._within(asyncio.ensure_future(self._news.wait()), LOOK_EVERY):
                 self._news.clear()
                 await self._write()
+                # Where there is always something to write, nobody would ever look.
+                if not self.problem:
+                    await self._look()
             else:
                 await self._look()
 
@@ -148,15 +151,15 @@ class Journal:
         """Write what is pending. Raises `StoreTrouble`; then it is pending as before."""
         transaction, self._pending = self._pending, Transaction()
         self._being_written = transaction
-        work = asyncio.ensure_future(self._in_thread(self._store.commit, transaction))
         try:
-            if not await self._within(work, PATIENCE, cancel=False):
-                await self._note_trouble(StoreTrouble("the disk does not answer"))
-            await work
+            await self._patiently(self._store.commit, transaction)
         except BaseException:
-            # If it was written in spite of this, it is written once more: that changes nothing.
-            transaction.follow(self._pending)
-            self._pending = transaction
+            # If it was written in spite of this, it is written once more: that changes nothing. In a new one: when this
+            # is cancelled the thread still reads the old one.
+            again = Transaction()
+            again.follow(transaction)
+            again.follow(self._pending)
+            self._pending = again
             raise
         finally:
             self._being_written = Transaction()
@@ -179,10 +182,11 @@ class Journal:
     async def _look(self) -> None:
         """Take in what `ami2zammad outbox` has changed."""
         try:
-            contents = await self._in_thread(self._store.changed_by_others)
+            contents = await self._patiently(self._store.changed_by_others)
         except StoreTrouble as trouble:
             await self._note_trouble(trouble)
             return
+        self._note_recovery()
         if contents is not None:
             self.dead_letters = contents.dead_letters
             self._edited(contents)
@@ -197,9 +201,9 @@ class Journal:
                 remedy=f"see to it that the bridge can write in {folder} and that there is space; until then it goes "
                 "on in memory, and what waits is lost if it ends",
             )
+            # Nobody waits for a disk in trouble; what comes from now on does not begin to.
+            self._written([*self._being_written.rows, *self._pending.rows])
         self.problem = trouble.problem
-        # Nobody waits for a disk in trouble.
-        self._written([*self._being_written.rows, *self._pending.rows])
         # A disk that damages the new file as well would be filled with damaged ones.
         if trouble.damaged and not self._renewed:
             await self._begin_anew(trouble)
@@ -228,6 +232,15 @@ class Journal:
             self.problem = ""
             self._renewed = False
             self._log.info("outbox.durable", path=str(self.path))
+
+    async def _patiently(self, work: Callable[..., _ResultT], *arguments: object) -> _ResultT:
+        """Do `work` in the thread; events wait for it no longer if the disk does not answer for a while."""
+        result = asyncio.ensure_future(self._in_thread(work, *arguments))
+        while not await self._within(result, PATIENCE, cancel=False):
+            if self._being_written or self._pending.urgent:
+                await self._note_trouble(StoreTrouble("the disk does not answer"))
+                break
+        return await result
 
     async def _in_thread(self, work: Callable[..., _ResultT], *arguments: object) -> _ResultT:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)

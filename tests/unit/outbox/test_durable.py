@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from ami2zammad.calls.events import CallEvent, Cause, Hangup
 from ami2zammad.outbox import Outbox, OutboxError, OutboxRules, _journal
 from ami2zammad.outbox.records import to_text
-from ami2zammad.outbox.store import Row, Store, StoreTrouble, Transaction
+from ami2zammad.outbox.store import Contents, Row, Store, StoreTrouble, Transaction
 from tests.fake_time import FakeTime
 from tests.unit.zammad.samples import answer, entry, hangup, new_call
 
@@ -350,6 +350,24 @@ async def test_what_was_set_aside_can_be_tried_again_while_the_bridge_runs(
     assert [type(event).__name__ for event in zammad.taken] == ["NewCall", "Answer", "Hangup"]
 
 
+async def test_a_bridge_that_always_has_something_to_write_still_notices_that(
+    path: Path, time: FakeTime, zammad: Zammad
+) -> None:
+    zammad.refuses = lambda event: event.call_id == "1"
+    scene = Scene(path, time, zammad)
+    async with scene.running():
+        scene.put(entry("1"))
+        await until(lambda: len(set_aside(path)) == 3)
+        zammad.refuses = lambda _: False
+        with contextlib.closing(Store(path)) as admin:
+            admin.open()
+            admin.retry(None)
+        for number in range(2, 8):
+            scene.put(entry(str(number)))
+            await scene.later(_journal.LOOK_EVERY / 2)
+        await until(lambda: sum(event.call_id == "1" for event in zammad.taken) == 3)
+
+
 async def test_what_waits_can_be_discarded_while_the_bridge_runs(path: Path, time: FakeTime, zammad: Zammad) -> None:
     zammad.up.clear()
     scene = Scene(path, time, zammad)
@@ -442,6 +460,13 @@ class BadDisk(Store):
     trouble: StoreTrouble | None = None
     stuck: threading.Event | None = None
     failed = 0
+    looking = False
+
+    def changed_by_others(self) -> Contents | None:
+        if self.stuck is not None:
+            self.looking = True
+            self.stuck.wait(60)
+        return super().changed_by_others()
 
     def commit(self, transaction: Transaction) -> None:
         if self.stuck is not None:
@@ -512,6 +537,23 @@ async def test_a_disk_that_does_not_answer_delays_an_event_by_seconds_only(
             await until(lambda: not on_disk(path))
     assert [line["event"] for line in logs] == ["outbox.not_durable", "outbox.durable"]
     assert logs[0]["problem"] == "the disk does not answer"
+
+
+async def test_a_disk_that_does_not_answer_when_it_is_looked_at_delays_no_event_either(
+    path: Path, time: FakeTime, zammad: Zammad
+) -> None:
+    scene = Scene(path, time, zammad)
+    disk = with_bad_disk(scene, path)
+    async with scene.running() as outbox:
+        disk.stuck = threading.Event()
+        await scene.later(_journal.LOOK_EVERY)
+        await until(lambda: disk.looking)
+        scene.put(entry("1"))
+        await time.advance(_journal.PATIENCE)
+        assert outbox.problem == "the disk does not answer"
+        await until(lambda: len(zammad.taken) == 3)
+        disk.stuck.set()
+        await until(lambda: not outbox.problem)
 
 
 async def test_a_file_that_is_found_damaged_is_set_aside_and_all_that_is_known_written_into_a_new_one(
