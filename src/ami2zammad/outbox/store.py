@@ -194,9 +194,7 @@ class Store:
         with _translated():
             database = self._connect()
             try:
-                (sound,) = database.execute("PRAGMA quick_check(1)").fetchone()
-                if sound != "ok":
-                    raise StoreTrouble("it is damaged", damaged=True)
+                self._check(database)
                 contents = self._read(database)
             except BaseException:
                 database.close()
@@ -231,6 +229,12 @@ class Store:
         for step in range(version, len(self._migrations)):
             statements = self._migrations[step]
             database.executescript(f"BEGIN IMMEDIATE; {statements} PRAGMA user_version = {step + 1}; COMMIT;")
+
+    @staticmethod
+    def _check(database: sqlite3.Connection) -> None:
+        (sound,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if sound != "ok":
+            raise StoreTrouble("it is damaged", damaged=True)
 
     def _read(self, database: sqlite3.Connection) -> Contents:
         # First: what is changed while this is read is read again at the next look.
