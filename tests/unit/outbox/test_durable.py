@@ -351,6 +351,25 @@ async def test_what_was_set_aside_can_be_tried_again_while_the_bridge_runs(
     assert [type(event).__name__ for event in zammad.taken] == ["NewCall", "Answer", "Hangup"]
 
 
+async def test_a_call_whose_new_call_is_tried_again_while_it_is_live_gets_its_hangup(
+    path: Path, time: FakeTime, zammad: Zammad
+) -> None:
+    zammad.refuses = lambda _: True
+    scene = Scene(path, time, zammad)
+    async with scene.running() as outbox:
+        scene.put([new_call("1")])
+        await until(lambda: len(set_aside(path)) == 1)
+        zammad.refuses = lambda _: False
+        with contextlib.closing(Store(path)) as admin:
+            admin.open()
+            admin.retry(None)
+        await scene.later(_journal.LOOK_EVERY)
+        await until(lambda: len(zammad.taken) == 1)
+        scene.put([hangup(new_call("1"), Cause.CANCEL)])
+        await until(lambda: len(zammad.taken) == 2)
+        assert outbox.dead_letters == 0
+
+
 async def test_a_bridge_that_always_has_something_to_write_still_notices_that(
     path: Path, time: FakeTime, zammad: Zammad
 ) -> None:
