@@ -7,6 +7,7 @@ in memory, this is said once, and all that was to be written is written when it 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from ami2zammad.outbox.store import Contents, OutboxError, Row, Store, StoreTrouble, Transaction
+from ami2zammad.outbox.store import DEAD_LETTERS_KEPT, Contents, OutboxError, Row, Store, StoreTrouble, Transaction
 
 Sleep = Callable[[float], Awaitable[None]]
 _ResultT = TypeVar("_ResultT")
@@ -55,6 +56,12 @@ class Journal:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outbox")
         self._pending = Transaction()
         self._being_written = Transaction()
+        # What the file holds: there is nothing else to delete. Without that, a disk in trouble for weeks would leave a
+        # list of all that was delivered meanwhile.
+        self._rows_in_file: set[int] = set()
+        self._calls_in_file: set[str] = set()
+        # What was set aside and is not written yet.
+        self._dead: deque[int] = deque()
         self._news = asyncio.Event()
         self._read = False
         self._at_once = False
@@ -86,19 +93,29 @@ class Journal:
 
     def put(self, row: Row) -> None:
         """Write or rewrite a row soon."""
+        self._pending.put(row)
         if row.set_aside_at is not None:
             self.dead_letters += 1
-        self._pending.put(row)
+            self._dead.append(row.id)
+            if len(self._dead) > DEAD_LETTERS_KEPT:
+                self._pending.rows.pop(self._dead.popleft(), None)
         self._news.set()
 
     def delete(self, row_id: int) -> None:
         """Delete a row soon."""
-        self._pending.delete(row_id)
+        if row_id in self._rows_in_file or row_id in self._being_written.rows:
+            self._pending.delete(row_id)
+        else:
+            self._pending.rows.pop(row_id, None)
         self._news.set()
 
     def remember(self, calls: Mapping[str, str | None]) -> None:
         """Keep, or forget, documents of live calls; written together with the rows put in the same turn of the loop."""
-        self._pending.calls.update(calls)
+        for call_id, document in calls.items():
+            if document is None and call_id not in self._calls_in_file and call_id not in self._being_written.calls:
+                self._pending.calls.pop(call_id, None)
+            else:
+                self._pending.calls[call_id] = document
         self._news.set()
 
     def concerns(self, row_id: int) -> bool:
@@ -137,8 +154,21 @@ class Journal:
         await self._in_thread(self._store.claim)
         contents = await self._in_thread(self._store.open)
         self._read = True
-        self.dead_letters = contents.dead_letters
+        self._note_contents(contents)
         return contents
+
+    def _note_contents(self, contents: Contents) -> None:
+        self._rows_in_file = {row.id for row in contents.waiting}
+        self._calls_in_file = set(contents.calls)
+        self.dead_letters = contents.dead_letters
+
+    def _note_written(self, transaction: Transaction) -> None:
+        self._rows_in_file -= transaction.deleted
+        for row in transaction.rows.values():
+            (self._rows_in_file.add if row.set_aside_at is None else self._rows_in_file.discard)(row.id)
+        for call_id, document in transaction.calls.items():
+            (self._calls_in_file.add if document is not None else self._calls_in_file.discard)(call_id)
+        self._dead = deque(row.id for row in self._pending.rows.values() if row.set_aside_at is not None)
 
     async def _write(self) -> None:
         try:
@@ -163,6 +193,7 @@ class Journal:
             raise
         finally:
             self._being_written = Transaction()
+        self._note_written(transaction)
         self._written(transaction.rows)
         self._note_recovery()
 
@@ -188,7 +219,7 @@ class Journal:
             return
         self._note_recovery()
         if contents is not None:
-            self.dead_letters = contents.dead_letters
+            self._note_contents(contents)
             self._edited(contents)
 
     async def _note_trouble(self, trouble: StoreTrouble) -> None:
@@ -216,6 +247,7 @@ class Journal:
             self.problem = again.problem
             return
         self._read = self._at_once = self._renewed = True
+        self._rows_in_file, self._calls_in_file = set(), set()
         everything = self._everything()
         everything.follow(self._pending)
         self._pending = everything

@@ -536,6 +536,41 @@ async def test_on_a_full_disk_events_go_on_in_memory_and_are_written_when_there_
     assert zammad.taken == [*entry("1"), *entry("2")]
 
 
+async def test_a_disk_that_is_in_trouble_for_long_fills_no_memory(
+    path: Path, time: FakeTime, zammad: Zammad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_journal, "DEAD_LETTERS_KEPT", 5)
+    scene = Scene(path, time, zammad)
+    disk = with_bad_disk(scene, path)
+    async with scene.running() as outbox:
+        zammad.up.clear()
+        outbox.remember({"kept": "", "over": ""})
+        scene.put([new_call("kept")])
+        await until(lambda: on_disk(path))
+        disk.trouble = StoreTrouble("the disk is full")
+        outbox.remember({"over": None})
+        zammad.up.set()
+        for number in range(20):
+            outbox.remember({str(number): ""})
+            zammad.refuses = lambda event: event.call_id.endswith("7")
+            scene.put(entry(str(number)))
+            await until(lambda: outbox.problem and not outbox.waiting)
+            outbox.remember({str(number): None})
+            failed = disk.failed
+            await scene.later(_journal.RETRY_AFTER)
+            await until(lambda failed=failed: disk.failed > failed)  # type: ignore[misc]
+            await scene.later(0)
+        assert outbox._journal is not None
+        pending = outbox._journal._pending
+        assert (len(pending.deleted), pending.calls, len(pending.rows)) == (1, {"over": None}, 5)
+        disk.trouble = None
+        await scene.later(_journal.RETRY_AFTER)
+        await until(lambda: not outbox.problem)
+    assert on_disk(path) == []
+    assert on_disk(path, "call") == [("kept", "")]
+    assert len(set_aside(path)) == 5
+
+
 async def test_a_disk_that_does_not_answer_delays_an_event_by_seconds_only(
     path: Path, time: FakeTime, zammad: Zammad
 ) -> None:
