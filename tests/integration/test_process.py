@@ -238,7 +238,7 @@ async def test_events_are_shown_retried_and_discarded(scene: Scene) -> None:
             for number in (1, 2, 3)
         }  # fmt: skip
         store.commit(Transaction(rows))
-    code, text = await scene.command("outbox", "show", "2")
+    code, text = await scene.command("outbox", "show", "2", "2")
     assert code == 0
     assert "Error ID [x]" in text
     assert "4917699999999" in text
