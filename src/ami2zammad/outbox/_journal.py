@@ -43,8 +43,8 @@ class Journal:
         sleep: Sleep,
         written: Callable[[Iterable[int]], None],
         everything: Callable[[], Transaction],
-        taken_up: Callable[[Contents], None],
-        edited: Callable[[Contents], None],
+        taken_up: Callable[[Contents], Awaitable[None]],
+        edited: Callable[[Contents], Awaitable[None]],
     ) -> None:
         self._store = store
         self._sleep = sleep
@@ -203,7 +203,7 @@ class Journal:
                 first = not self._read
                 contents = await self._claim_and_open()
                 if first:
-                    self._taken_up(contents)
+                    await self._taken_up(contents)
             await self._commit()
         except StoreTrouble as trouble:
             await self._note_trouble(trouble)
@@ -220,7 +220,7 @@ class Journal:
         self._note_recovery()
         if contents is not None:
             self._note_contents(contents)
-            self._edited(contents)
+            await self._edited(contents)
 
     async def _note_trouble(self, trouble: StoreTrouble) -> None:
         if not self.problem:

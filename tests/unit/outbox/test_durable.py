@@ -16,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ami2zammad.calls.events import CallEvent, Cause, Hangup
-from ami2zammad.outbox import Outbox, OutboxError, OutboxRules, _journal
+from ami2zammad.outbox import Outbox, OutboxError, OutboxRules, _journal, outbox as outbox_module
 from ami2zammad.outbox.records import to_text
 from ami2zammad.outbox.store import Contents, Row, Store, StoreTrouble, Transaction
 from tests.fake_time import FakeTime
@@ -349,6 +349,28 @@ async def test_what_was_set_aside_can_be_tried_again_while_the_bridge_runs(
         await until(lambda: not on_disk(path))
         assert outbox.dead_letters == 0
     assert [type(event).__name__ for event in zammad.taken] == ["NewCall", "Answer", "Hangup"]
+
+
+async def test_the_loop_goes_on_while_very_many_are_taken_in(path: Path, time: FakeTime, zammad: Zammad) -> None:
+    many = 10 * outbox_module.TAKEN_IN_AT_ONCE
+    text = to_text(new_call("1"))
+    rows = {number: Row(number, f"{number}", f"{number}", "newCall", NOON, text) for number in range(1, many + 1)}
+    zammad.up.clear()
+    scene = Scene(path, time, zammad)
+    turns = 0
+
+    async def live() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 0 < scene.outbox.waiting < many
+
+    other = asyncio.create_task(live())
+    async with scene.running() as outbox:
+        await outbox._edited(Contents(list(rows.values())))
+        assert outbox.waiting == many
+    other.cancel()
+    assert turns >= 9
 
 
 async def test_a_call_whose_new_call_is_tried_again_while_it_is_live_gets_its_hangup(
