@@ -593,7 +593,7 @@ async def _reload_at(
 ) -> NoReturn:
     """Read the settings again at each SIGHUP, and use what can be used without a restart."""
     log = structlog.get_logger()
-    secrets = set(settings.secrets())
+    secrets, log_settings = set(settings.secrets()), settings.log
     while True:
         await hangups.wait()
         hangups.clear()
@@ -602,8 +602,10 @@ async def _reload_at(
             new = await asyncio.to_thread(reread)
             # What was a secret stays one.
             secrets |= set(new.secrets())
-            configure_logging(level=new.log.level, form=new.log.format, secrets=secrets)
+            configure_logging(level=log_settings.level, form=log_settings.format, secrets=secrets)
             restart_needed = await bridge.reload(new)
+            log_settings = new.log
+            configure_logging(level=log_settings.level, form=log_settings.format, secrets=secrets)
         except ConfigurationError as error:
             log.error("bridge.reload_failed", problems=list(error.problems), remedy="nothing was changed; correct them")  # noqa: TRY400
         except ZammadError as error:

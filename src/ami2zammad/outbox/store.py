@@ -147,6 +147,7 @@ class Store:
         self._database: sqlite3.Connection | None = None
         self._lock: IO[str] | None = None
         self._seen_version = 0
+        self._opened_inode: tuple[int, int] | None = None
 
     def claim(self) -> None:
         """Make sure that no other bridge uses this outbox, until `release`.
@@ -200,6 +201,7 @@ class Store:
                 database.close()
                 raise
             self._database = database
+            self._opened_inode = self._inode()
             return contents
 
     def _connect(self) -> sqlite3.Connection:
@@ -297,8 +299,18 @@ class Store:
         """Return what waits now if another program (`ami2zammad outbox`) has written the file, else None."""
         database = self._opened()
         with _translated():
+            if self._inode() != self._opened_inode:
+                raise StoreTrouble("it was deleted or replaced while the bridge used it", damaged=True)
             version = _data_version(database)
             return self._read(database) if version != self._seen_version else None
+
+    def _inode(self) -> tuple[int, int] | None:
+        """Return what the name leads to at the moment."""
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_dev, status.st_ino
 
     # -- for `ami2zammad outbox` ------------------------------------------------------------------------------
 
@@ -345,7 +357,7 @@ class Store:
     # -- the end ----------------------------------------------------------------------------------------------
 
     def set_aside(self) -> Path:
-        """Rename a damaged file, with what belongs to it; return its new name."""
+        """Rename a damaged file, if it is still there, with what belongs to it; return its new name."""
         self.close()
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._wall()))
         new = self.path.with_name(f"{self.path.name}.damaged-{stamp}")
@@ -358,7 +370,8 @@ class Store:
                 beside = self.path.with_name(self.path.name + suffix)
                 if beside.exists():
                     beside.rename(new.with_name(new.name + suffix))
-            self.path.rename(new)
+            if self.path.exists():
+                self.path.rename(new)
         except OSError as error:
             raise StoreTrouble(_told(error)) from None
         return new

@@ -724,3 +724,28 @@ async def test_what_is_under_way_to_the_disk_at_the_end_is_written(path: Path, t
         scene.put(entry("2"))
         threading.Timer(0.05, disk.stuck.set).start()
     assert len(on_disk(path)) == 6
+
+
+@pytest.mark.parametrize("replacement", [None, b"somebody else's"])
+async def test_a_file_that_is_taken_away_under_a_running_bridge_is_made_anew(
+    path: Path, time: FakeTime, zammad: Zammad, replacement: bytes | None
+) -> None:
+    zammad.up.clear()
+    scene = Scene(path, time, zammad)
+    scene.calls = {"1": "one"}
+    with capture_logs() as logs:
+        async with scene.running() as outbox:
+            scene.put(entry("1"))
+            await until(lambda: len(on_disk(path)) == 3)
+            await scene.later(0)
+            path.unlink()
+            if replacement:
+                path.write_bytes(replacement)
+            await scene.later(_journal.LOOK_EVERY)
+            await until(lambda: path.exists() and not outbox.problem and len(logs) == 3)
+            assert len(on_disk(path)) == 3
+            assert on_disk(path, "call") == [("1", "one")]
+    assert [line["event"] for line in logs] == ["outbox.not_durable", "outbox.damaged", "outbox.durable"]
+    assert "deleted or replaced" in logs[0]["problem"]
+    if replacement:
+        assert Path(logs[1]["kept_as"]).read_bytes() == replacement
