@@ -143,11 +143,13 @@ def _run(options: argparse.Namespace) -> int:
     import asyncio  # noqa: PLC0415
 
     from .bridge import Outcome, serve  # noqa: PLC0415
+    from .settings import DEFAULT_CONFIG, load_settings  # noqa: PLC0415
 
     settings = _settings(options)
     if settings is None:
         return USAGE
-    return {Outcome.STOPPED: FINE, Outcome.UNUSABLE: USAGE}.get(asyncio.run(serve(settings)), FAILED)
+    outcome = asyncio.run(serve(settings, lambda: load_settings(options.config or DEFAULT_CONFIG)))
+    return {Outcome.STOPPED: FINE, Outcome.UNUSABLE: USAGE}.get(outcome, FAILED)
 
 
 def _check(options: argparse.Namespace) -> int:

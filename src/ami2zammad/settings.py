@@ -193,6 +193,10 @@ class CallSettings(_Section):
     voicemail_applications: tuple[Text, ...] = Field(
         default=("VoiceMail",), description="Dialplan applications that take messages."
     )
+    unobserved_limit: Annotated[float, Field(ge=60, le=7 * 86400)] = Field(
+        default=3600.0,
+        description="Seconds without a connection to Asterisk after which calls that were up count as ended.",
+    )
     ignore_contexts: tuple[Text, ...] = Field(
         default=(), description="Globs on the context in which a call begins: such calls are never told."
     )

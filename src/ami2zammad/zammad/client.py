@@ -91,6 +91,7 @@ class ZammadClient:
         on_failure: Callable[[CallEvent, str], None] | None = None,
     ) -> None:
         self._endpoint = endpoint
+        self._connections = connections
         self._on_failure = on_failure
         self._transport: _Exchange = transport or Transport(endpoint, connections=connections)
         # Requests wait here and not for a connection, where the time-out would already run.
@@ -109,6 +110,17 @@ class ZammadClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._transport.__aexit__(kind, error, trace)
+
+    async def use(self, endpoint: ZammadEndpoint) -> None:
+        """Deliver to another endpoint from now on; what was under way to the old one is tried again there.
+
+        Raises `BadEndpoint` if its CA file cannot be read; then nothing changes.
+        """
+        transport = Transport(endpoint, connections=self._connections)
+        await transport.__aenter__()
+        old, self._transport, self._endpoint = self._transport, transport, endpoint
+        self._circuit.nudge()
+        await old.__aexit__(None, None, None)
 
     @property
     def trouble(self) -> str:
@@ -250,14 +262,16 @@ class ZammadClient:
     async def _exchange(self, fields: Fields, read: Callable[[Outcome], Judgement]) -> Judgement:
         """Send `fields` once; what is returned is free of secrets: nothing else of a reply gets out of here."""
         async with self._slots:
+            # Another endpoint may be in use when the reply comes.
+            endpoint = self._endpoint
             outcome = await self._transport.post(fields)
         if isinstance(outcome, Answered) and outcome.location:
-            outcome = dataclasses.replace(outcome, location=self._endpoint.hide_location(outcome.location))
+            outcome = dataclasses.replace(outcome, location=endpoint.hide_location(outcome.location))
         judgement = read(outcome)
         return dataclasses.replace(
             judgement,
-            reason=self._endpoint.hide(judgement.reason),
-            ignored=self._endpoint.hide(judgement.ignored),
+            reason=endpoint.hide(judgement.reason),
+            ignored=endpoint.hide(judgement.ignored),
         )
 
 
