@@ -79,6 +79,14 @@ class Line:
         await asyncio.gather(*tasks, return_exceptions=True)
         self.cut()
 
+    async def close_gently(self) -> None:
+        """Refuse new connections; end the others as who has no more to say: what was said before gets through."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for connection in self._connections:
+            connection.near.close()
+
     def cut(self) -> None:
         """End all connections at once; new ones are welcome."""
         for connection in self._connections:

@@ -58,6 +58,7 @@ class BridgeProcess:
         self.lines: list[dict[str, Any]] = []
         self.raw: list[str] = []
         self._more = asyncio.Condition()
+        self._silent = False
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
@@ -101,15 +102,28 @@ class BridgeProcess:
                 self.lines.append(json.loads(text))
             async with self._more:
                 self._more.notify_all()
+        self._silent = True
+        async with self._more:
+            self._more.notify_all()
 
-    async def logged(self, event: str, matches: Callable[[dict[str, Any]], bool] = lambda _: True) -> dict[str, Any]:
-        """Wait for a log event; return the first that matches."""
+    async def logged(
+        self,
+        *events: str,
+        matches: Callable[[dict[str, Any]], bool] = lambda _: True,
+        after: int = 0,
+        patience: float = PATIENCE,
+    ) -> dict[str, Any]:
+        """Wait for one of these log events, beyond the first *after* lines; return the first that matches."""
 
         def found() -> list[dict[str, Any]]:
-            return [line for line in self.lines if line.get("event") == event and matches(line)]
+            return [line for line in self.lines[after:] if line.get("event") in events and matches(line)]
 
-        async with asyncio.timeout(PATIENCE), self._more:
-            await self._more.wait_for(found)
+        try:
+            async with asyncio.timeout(patience), self._more:
+                await self._more.wait_for(lambda: found() or self._silent)
+        except TimeoutError:
+            raise TimeoutError(f"the bridge has not logged {' or '.join(events)} within {patience:.0f} s") from None
+        assert found(), f"the bridge has ended without {' or '.join(events)}\n" + "\n".join(self.raw[-20:])
         return found()[0]
 
 

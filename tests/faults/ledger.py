@@ -18,6 +18,8 @@ class Placed:
     what: str
     call_id: str
     expected: Entry
+    causes: tuple[str, ...] = ()
+    """How it may have ended, where the entry leaves that open."""
 
     @property
     def number(self) -> str:
@@ -74,9 +76,7 @@ def _sent(requests: Iterable[Received]) -> dict[tuple[str, str], list[Fields]]:
     return sent
 
 
-def _compare(
-    call: Placed, rows: Sequence[LogEntry], sent: dict[tuple[str, str], list[Fields]], result: Tally
-) -> None:
+def _compare(call: Placed, rows: Sequence[LogEntry], sent: dict[tuple[str, str], list[Fields]], result: Tally) -> None:
     own = [row for row in rows if row.call_id == call.call_id]
     if len(rows) > len(own):
         result.doubled += 1
@@ -104,5 +104,7 @@ def _compare(
         if len(sent[row.call_id, kind]) > 1:
             result.wrong.append(f"{call.what}: {kind} was sent in several ways: {sent[row.call_id, kind]}")
     found = differences(call.expected, [sent[row.call_id, kind][0] for kind in kinds])
+    if call.causes and row.cause not in call.causes:
+        found["cause"] = (call.causes, row.cause)
     if found:
         result.wrong.append(f"{call.what}: (expected, found) {found}")
