@@ -154,6 +154,11 @@ class DoomedBridge(BridgeProcess):
         """The process."""
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process has not ended yet, as far as it is known."""
+        return self._process.returncode is None
+
     async def stop(self) -> None:
         """Stop it as the service manager does; it must end well."""
         self._process.terminate()

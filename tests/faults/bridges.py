@@ -37,7 +37,7 @@ country = "DE"
 outbound_prefix = "0"
 
 [calls]
-settle = 1
+settle = {settle}
 
 [outbox]
 shutdown_timeout = 1
@@ -56,9 +56,13 @@ def write_settings(
     ping_interval: float = 1.0,
     ping_timeout: float = 2.0,
     zammad_timeout: float = 2.0,
+    settle: float = 1.0,
     log_level: str = "debug",
 ) -> None:
-    """Write the settings that join the two."""
+    """Write the settings that join the two.
+
+    `settle` is long enough for a real Asterisk that has many others beside it to tell who rings.
+    """
     path.write_text(
         _SETTINGS.format(
             port=pbx.line.port,
@@ -68,6 +72,7 @@ def write_settings(
             ping_interval=ping_interval,
             ping_timeout=ping_timeout,
             zammad_timeout=zammad_timeout,
+            settle=settle,
             log_level=log_level,
         )
     )
@@ -108,9 +113,13 @@ class Bridge:
     async def start(self) -> None:
         """Start a process and wait until it bridges."""
         async with self._starting:
-            process = await self._stack.enter_async_context(DoomedBridge.run(self._config, self._environment))
-            self.processes.append(process)
+            await self.spawn()
             await self.logged("bridge.started")
+
+    async def spawn(self) -> None:
+        """Start a process, and wait for nothing."""
+        process = await self._stack.enter_async_context(DoomedBridge.run(self._config, self._environment))
+        self.processes.append(process)
 
     async def logged(
         self, *events: str, matches: Callable[[dict[str, Any]], bool] = lambda _: True, after: int = 0

@@ -189,6 +189,10 @@ class SimulatedPbx:
         """See `Pbx`."""
         return await self.calls.outbound(_phone(phone), f"0{number}", number)
 
+    async def send(self, raw: bytes) -> None:
+        """Send any bytes to who is connected; waits where they are not read."""
+        await self._sandbox.send(raw)
+
     async def kill(self) -> None:
         """See `Pbx`."""
         self.calls.vanish()
