@@ -13,20 +13,26 @@ from tests.e2e.scenarios import Entry
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A call that was placed: what it is, its identity, and the entry that it must leave."""
+    """A call that was placed: what it is, its identity, and the entries that it must leave, one where not passed on."""
 
     what: str
     call_id: str
-    expected: Entry
+    entries: tuple[Entry, ...]
     causes: tuple[str, ...] = ()
-    """How it may have ended, where the entry leaves that open."""
+    """How it may have ended, where the last entry leaves that open."""
 
     @property
     def number(self) -> str:
         """The outside number, which no other call of the same ledger has."""
-        number = self.expected.from_number if self.expected.direction == "in" else self.expected.to_number
+        first = self.entries[0]
+        number = first.from_number if first.direction == "in" else first.to_number
         assert number is not None
         return number
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """What the entries are known by: `X`, `X-2` …."""
+        return (self.call_id, *(f"{self.call_id}-{number}" for number in range(2, len(self.entries) + 1)))
 
 
 @dataclass(slots=True)
@@ -77,34 +83,47 @@ def _sent(requests: Iterable[Received]) -> dict[tuple[str, str], list[Fields]]:
 
 
 def _compare(call: Placed, rows: Sequence[LogEntry], sent: dict[tuple[str, str], list[Fields]], result: Tally) -> None:
-    own = [row for row in rows if row.call_id == call.call_id]
-    if len(rows) > len(own):
+    by_id = {row.call_id: row for row in rows}
+    if len(rows) > len(by_id) or by_id.keys() - set(call.ids):
         result.doubled += 1
-        result.wrong.append(f"{call.what}: entries {[row.call_id for row in rows]} of call {call.call_id}")
-    if not own:
-        result.lost += 1
-        result.wrong.append(f"{call.what}: no entry of call {call.call_id}")
-        return
-    (row,) = own
-    if row.state != "hangup":
-        result.open += 1
-        result.wrong.append(f"{call.what}: has not ended: {row.changes}")
-        return
+        result.wrong.append(f"{call.what}: entries {[row.call_id for row in rows]} instead of {call.ids}")
+    for call_id, entry in zip(call.ids, call.entries, strict=True):
+        row = by_id.get(call_id)
+        if row is None:
+            result.lost += 1
+            result.wrong.append(f"{call.what}: no entry {call_id}")
+        elif row.state != "hangup":
+            result.open += 1
+            result.wrong.append(f"{call.what}: {call_id} has not ended: {row.changes}")
+        else:
+            last = call_id == call.ids[-1]
+            _compare_entry(call, entry, row, sent, result, causes=call.causes if last else ())
+
+
+def _compare_entry(
+    call: Placed,
+    entry: Entry,
+    row: LogEntry,
+    sent: dict[tuple[str, str], list[Fields]],
+    result: Tally,
+    *,
+    causes: tuple[str, ...],
+) -> None:
     kinds = list(dict.fromkeys(row.changes))
-    missing = {"newCall", "hangup", *(["answer"] if call.expected.answered else [])} - set(kinds)
+    missing = {"newCall", "hangup", *(["answer"] if entry.answered else [])} - set(kinds)
     if missing:
         result.lost += 1
-        result.wrong.append(f"{call.what}: {missing} missing in {row.changes}")
+        result.wrong.append(f"{call.what}: {missing} missing in {row.call_id}: {row.changes}")
         return
     # Allowed is the repetition of an event whose reply got lost; never one after another event has come.
     if row.changes != sorted(row.changes, key=ORDER.index) or row.changes.count("newCall") > 1:
         result.doubled += 1
-        result.wrong.append(f"{call.what}: {row.changes}")
+        result.wrong.append(f"{call.what}: {row.call_id}: {row.changes}")
     for kind in kinds:
         if len(sent[row.call_id, kind]) > 1:
             result.wrong.append(f"{call.what}: {kind} was sent in several ways: {sent[row.call_id, kind]}")
-    found = differences(call.expected, [sent[row.call_id, kind][0] for kind in kinds])
-    if call.causes and row.cause not in call.causes:
-        found["cause"] = (call.causes, row.cause)
+    found = differences(entry, [sent[row.call_id, kind][0] for kind in kinds])
+    if causes and row.cause not in causes:
+        found["cause"] = (causes, row.cause)
     if found:
-        result.wrong.append(f"{call.what}: (expected, found) {found}")
+        result.wrong.append(f"{call.what}: {row.call_id}: (expected, found) {found}")

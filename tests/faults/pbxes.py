@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Protocol
 
-from ami2zammad.sandbox.live_calls import LiveCall, LiveCalls, Phone
+from ami2zammad.sandbox.live_calls import InboundCall, LiveCall, LiveCalls, Phone
 from ami2zammad.sandbox.pbx import PbxSandbox
 from tests.e2e.asterisk import Asterisk
 from tests.e2e.config import PHONES
@@ -65,6 +65,10 @@ class Talk(Protocol):
         """Let who began it hang up; returns when it is gone. A call that is over already stays so."""
         ...
 
+    async def pass_on(self, phone: str) -> None:
+        """Let the agent who talks send the caller on to another phone, unasked, and let that take the call."""
+        ...
+
 
 class Pbx(Protocol):
     """What a cell needs of a PBX. A call is returned when the PBX has told of its ringing or waiting."""
@@ -114,26 +118,33 @@ nobody took it."""
 
 def rang(talk: Talk, what: str, caller: str, phone: str) -> Placed:
     """Return what a call to a phone that was answered is to become."""
-    return Placed(what, talk.call_id, taken(phone, PHONES[phone], to=DIDS[phone], caller=caller))
+    return Placed(what, talk.call_id, (taken(phone, PHONES[phone], to=DIDS[phone], caller=caller),))
+
+
+def passed_on(talk: Talk, what: str, caller: str, phone: str, other: str) -> Placed:
+    """Return what a call is to become that one phone took and passed on to another, which took it too."""
+    first = taken(phone, PHONES[phone], to=DIDS[phone], caller=caller, cause="forwarded")
+    return Placed(what, talk.call_id, (first, taken(other, PHONES[other], to=other, caller=caller)))
 
 
 def rang_in_vain(talk: Talk, what: str, caller: str, phone: str) -> Placed:
     """Return what a call to a phone is to become that ends with the PBX."""
     entry = replace(missed("", PHONES[phone], to=DIDS[phone], caller=caller), cause=None)
-    return Placed(what, talk.call_id, entry, UNANSWERED)
+    return Placed(what, talk.call_id, (entry,), UNANSWERED)
 
 
 def waited(talk: Talk, what: str, caller: str, *, until_the_pbx_went: bool) -> Placed:
     """Return what a call that nobody took out of the queue is to become."""
     entry = missed("cancel", queue=WAITING, to=WAITING_DID, caller=caller)
     if until_the_pbx_went:
-        return Placed(what, talk.call_id, replace(entry, cause=None), UNANSWERED)
-    return Placed(what, talk.call_id, entry)
+        return Placed(what, talk.call_id, (replace(entry, cause=None),), UNANSWERED)
+    return Placed(what, talk.call_id, (entry,))
 
 
 def taken_from_queue(talk: Talk, what: str, caller: str) -> Placed:
     """Return what a call that the queue's member took is to become."""
-    return Placed(what, talk.call_id, taken(MEMBER, PHONES[MEMBER], queue=READY, to=READY_DID, caller=caller))
+    entry = taken(MEMBER, PHONES[MEMBER], queue=READY, to=READY_DID, caller=caller)
+    return Placed(what, talk.call_id, (entry,))
 
 
 def dialled(talk: Talk, what: str, phone: str, number: str) -> Placed:
@@ -148,10 +159,29 @@ def dialled(talk: Talk, what: str, phone: str, number: str) -> Placed:
         answered_by="",
         cause="normalClearing",
     )
-    return Placed(what, talk.call_id, entry)
+    return Placed(what, talk.call_id, (entry,))
 
 
 # Simulated
+
+
+class _SimulatedTalk:
+    """A simulated call."""
+
+    def __init__(self, call: LiveCall) -> None:
+        self._call = call
+        self.call_id = call.call_id
+
+    async def answer(self) -> None:
+        await self._call.answer()
+
+    async def hang_up(self) -> None:
+        await self._call.hang_up()
+
+    async def pass_on(self, phone: str) -> None:
+        assert isinstance(self._call, InboundCall)
+        await self._call.transfer(_phone(phone))
+        await self._call.answer()
 
 
 class SimulatedPbx:
@@ -173,21 +203,21 @@ class SimulatedPbx:
         async with PbxSandbox(username=cls.account, secret=cls.secret) as sandbox, Line.lay(sandbox.port) as line:
             yield cls(sandbox, line)
 
-    async def ring(self, caller: str, phone: str) -> LiveCall:
+    async def ring(self, caller: str, phone: str) -> Talk:
         """See `Pbx`."""
-        return await self.calls.inbound(caller, DIDS[phone], _phone(phone))
+        return _SimulatedTalk(await self.calls.inbound(caller, DIDS[phone], _phone(phone)))
 
-    async def wait_in_queue(self, caller: str) -> LiveCall:
+    async def wait_in_queue(self, caller: str) -> Talk:
         """See `Pbx`."""
-        return await self.calls.queued(caller, WAITING_DID, WAITING)
+        return _SimulatedTalk(await self.calls.queued(caller, WAITING_DID, WAITING))
 
-    async def ring_by_queue(self, caller: str) -> LiveCall:
+    async def ring_by_queue(self, caller: str) -> Talk:
         """See `Pbx`."""
-        return await self.calls.queued(caller, READY_DID, READY, _phone(MEMBER))
+        return _SimulatedTalk(await self.calls.queued(caller, READY_DID, READY, _phone(MEMBER)))
 
-    async def dial(self, phone: str, number: str) -> LiveCall:
+    async def dial(self, phone: str, number: str) -> Talk:
         """See `Pbx`."""
-        return await self.calls.outbound(_phone(phone), f"0{number}", number)
+        return _SimulatedTalk(await self.calls.outbound(_phone(phone), f"0{number}", number))
 
     async def send(self, raw: bytes) -> None:
         """Send any bytes to who is connected; waits where they are not read."""
@@ -240,6 +270,17 @@ class _RealTalk:
             return
         await (self._caller.bye() if self._caller.status >= 200 else self._caller.cancel())
         await self._rig.ami.event("Hangup", Uniqueid=self._call_id)
+
+    async def pass_on(self, phone: str) -> None:
+        if self._caller.over:
+            return
+        assert self._called is not None
+        await self._called.refer(phone)
+        other = await self._rig.phones[phone].ringing()
+        other.answer()
+        await self._called.transferred()
+        # Each of the two bridges is entered once.
+        await self._rig.ami.event("BridgeEnter", Uniqueid=self._call_id, count=2)
 
 
 class RealPbx:

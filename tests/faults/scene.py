@@ -87,11 +87,13 @@ class Scene:
         ringing = await self._ring("ringing, then answered", "100")
         answered = await self._ring("answered", "101")
         await answered.answer()
-        await self._wait_in_queue()
+        await self._wait_in_queue("waits in a queue", until_the_pbx_went=cell.asterisk.ends_calls)
         outbound = await self._dial("outbound", "100")
         await outbound.answer()
         ends = await self._ring("ends during the faults", "102")
         await ends.answer()
+        passed_on = await self._ring_and_pass_on("passed on during the faults", "101", "102")
+        await passed_on.answer()
         await self._zammad.wait_for(self._knows_all_so_far, PATIENCE)
 
         # Zammad fails, and the disk or the clock of the bridge: what happens now is heard of, and has to wait.
@@ -107,11 +109,13 @@ class Scene:
         # Asterisk fails too: what happens now nobody tells.
         await self._fail_asterisk()
         await ends.hang_up()
+        await passed_on.pass_on("102")
         await begun.answer()
         unseen = await self._ring("begins during the faults", "100")
         await unseen.answer()
         unseen_outbound = await self._dial("begins outbound during the faults", "102")
         await unseen_outbound.answer()
+        await self._wait_in_queue("waits in a queue since the faults", until_the_pbx_went=False)
         await self._go_on_failing()
 
         # Everything heals; in half of the cells Zammad first.
@@ -148,11 +152,18 @@ class Scene:
         expected = pbxes.rang_in_vain if in_vain else pbxes.rang
         return self._note(talk, expected(talk, what, caller, phone))
 
-    async def _wait_in_queue(self) -> Talk:
+    async def _ring_and_pass_on(self, what: str, phone: str, other: str) -> Talk:
+        """Place a call that is going to be passed on, if the PBX lives that long."""
+        caller = next(self._callers)
+        talk = await self._pbx.ring(caller, phone)
+        if self._cell.asterisk.ends_calls:
+            return self._note(talk, pbxes.rang(talk, what, caller, phone))
+        return self._note(talk, pbxes.passed_on(talk, what, caller, phone, other))
+
+    async def _wait_in_queue(self, what: str, *, until_the_pbx_went: bool) -> Talk:
         caller = next(self._callers)
         talk = await self._pbx.wait_in_queue(caller)
-        until_the_pbx_went = self._cell.asterisk.ends_calls
-        return self._note(talk, pbxes.waited(talk, "waits in a queue", caller, until_the_pbx_went=until_the_pbx_went))
+        return self._note(talk, pbxes.waited(talk, what, caller, until_the_pbx_went=until_the_pbx_went))
 
     async def _ring_by_queue(self, what: str) -> Talk:
         caller = next(self._callers)
@@ -177,7 +188,7 @@ class Scene:
 
     def _has_all(self, zammad: ZammadSandbox) -> bool:
         over = {row.call_id for row in zammad.log if row.state == "hangup"}
-        return over >= {call.call_id for call in self.placed}
+        return over >= {call_id for call in self.placed for call_id in call.ids}
 
     async def _heard_of(self, event: str, talk: Talk) -> None:
         await self._bridge.logged(event, matches=lambda line: line["call_id"] == talk.call_id)
@@ -252,7 +263,7 @@ class Scene:
             case BridgeFault.DISK_FULL:
                 await self._bridge.logged("outbox.not_durable")
             case BridgeFault.CLOCK_JUMPS:
-                await self._at_day(2)
+                await at_day(self._bridge, 2)
 
     async def _go_on_failing(self) -> None:
         """Do what is to be done while all the rest is broken."""
@@ -267,7 +278,7 @@ class Scene:
                 await self._bridge.now.kill()
             case BridgeFault.CLOCK_JUMPS:
                 self._jump(-2)
-                await self._at_day(-2)
+                await at_day(self._bridge, -2)
         if self._cell.bridge.restarts:
             await self._bridge.start()
             # What waits came out of the file.
@@ -285,14 +296,15 @@ class Scene:
         assert self._clock is not None
         self._clock.jump(days * DAY)
 
-    async def _at_day(self, days: int) -> None:
-        """Wait until the bridge's own clock is so many days off."""
 
-        def so_far_off(line: dict[str, Any]) -> bool:
-            ahead = datetime.fromisoformat(line["timestamp"]) - datetime.now(UTC)
-            return round(ahead.total_seconds() / DAY) == days
+async def at_day(bridge: Bridge, days: int) -> None:
+    """Wait until the bridge's own clock, as its log shows it, is so many days off."""
 
-        await until(lambda: any(map(so_far_off, self._bridge.now.lines[-20:])))
+    def so_far_off(line: dict[str, Any]) -> bool:
+        ahead = datetime.fromisoformat(line["timestamp"]) - datetime.now(UTC)
+        return round(ahead.total_seconds() / DAY) == days
+
+    await until(lambda: any(map(so_far_off, bridge.now.lines[-20:])))
 
 
 _FAULTS = {

@@ -107,7 +107,7 @@ async def calls(pbx: SimulatedPbx, placed: list[Placed]) -> None:
             placed.append(rang(talk, "answered", caller, "100"))
         else:
             entry = missed("cancel", PHONES["100"], to=DIDS["100"], caller=caller)
-            placed.append(Placed("given up", talk.call_id, entry))
+            placed.append(Placed("given up", talk.call_id, (entry,)))
         talks.append(talk)
         if len(talks) > 3 * CALLS_PER_SECOND:
             await talks.pop(0).hang_up()

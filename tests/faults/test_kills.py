@@ -13,14 +13,13 @@ from typing import Any
 
 import pytest
 
-from ami2zammad.sandbox.live_calls import LiveCall
 from ami2zammad.sandbox.zammad import Fault, LogEntry, Received, ZammadSandbox
 from tests.e2e.bridge_process import DoomedBridge
 from tests.e2e.config import PHONES
 from tests.e2e.scenarios import missed, taken
 from tests.faults.bridges import PATIENCE, Bridge, write_settings
 from tests.faults.ledger import Placed, Tally, tally
-from tests.faults.pbxes import DIDS, SimulatedPbx
+from tests.faults.pbxes import DIDS, SimulatedPbx, Talk
 from tests.faults.report import Report
 from tests.faults.scene import until
 
@@ -74,12 +73,12 @@ class Traffic:
         """Wait until all calls are over; raises what went wrong in one of them."""
         await asyncio.gather(*self._tasks)
 
-    async def _place(self, play: Callable[[LiveCall, str], Coroutine[Any, Any, None]]) -> None:
+    async def _place(self, play: Callable[[Talk, str], Coroutine[Any, Any, None]]) -> None:
         self.count += 1
         caller = f"4917{self.count:09d}"
         await play(await self.pbx.ring(caller, PHONE), caller)
 
-    async def _patient(self, call: LiveCall, caller: str) -> None:
+    async def _patient(self, call: Talk, caller: str) -> None:
         """Every step waits until Zammad knows the one before: what it knows is on the bridge's disk."""
         await self._known(call, "newCall")
         await self._pause()
@@ -87,25 +86,25 @@ class Traffic:
         await self._known(call, "answer")
         await self._pause()
         await call.hang_up()
-        self.placed.append(lambda: Placed("patient", call.call_id, self._taken(caller)))
+        self.placed.append(lambda: Placed("patient", call.call_id, (self._taken(caller),)))
 
-    async def _hasty(self, call: LiveCall, caller: str) -> None:
+    async def _hasty(self, call: Talk, caller: str) -> None:
         """Zammad knows that it rings; the rest happens whether somebody listens or not."""
         await self._known(call, "newCall")
         await self._pause()
         await call.answer()
         await self._pause()
         await call.hang_up()
-        self.placed.append(lambda: Placed("hasty", call.call_id, self._as_seen(call, caller)))
+        self.placed.append(lambda: Placed("hasty", call.call_id, (self._as_seen(call, caller),)))
 
-    async def _cancelled(self, call: LiveCall, caller: str) -> None:
+    async def _cancelled(self, call: Talk, caller: str) -> None:
         await self._known(call, "newCall")
         await self._pause()
         await call.hang_up()
         entry = missed("cancel", PHONES[PHONE], to=DIDS[PHONE], caller=caller)
-        self.placed.append(lambda: Placed("cancelled", call.call_id, entry))
+        self.placed.append(lambda: Placed("cancelled", call.call_id, (entry,)))
 
-    async def _brief(self, call: LiveCall, caller: str) -> None:
+    async def _brief(self, call: Talk, caller: str) -> None:
         """Nobody is waited for. It counts if one bridge was there from before its beginning until well after its end.
 
         If not, Zammad may have heard of it or not, but not twice, and not of half of it.
@@ -117,16 +116,16 @@ class Traffic:
         await call.hang_up()
         await asyncio.sleep(SURE)
         if before is not None and self._watching() is before:
-            self.placed.append(lambda: Placed("brief, watched", call.call_id, self._taken(caller)))
+            self.placed.append(lambda: Placed("brief, watched", call.call_id, (self._taken(caller),)))
         else:
-            self.placed.append(lambda: Placed("brief", call.call_id, self._as_seen(call, caller)))
+            self.placed.append(lambda: Placed("brief", call.call_id, (self._as_seen(call, caller),)))
 
     def _watching(self) -> DoomedBridge | None:
         """Return the process that watches the PBX, if one does."""
         now = self.bridge.now
         return now if now.alive and any(line.get("event") == "ami.snapshot" for line in now.lines) else None
 
-    async def _known(self, call: LiveCall, event: str) -> None:
+    async def _known(self, call: Talk, event: str) -> None:
         def known(zammad: ZammadSandbox) -> bool:
             with contextlib.suppress(KeyError):
                 return event in zammad.entry(call.call_id).changes
@@ -141,7 +140,7 @@ class Traffic:
     def _taken(caller: str) -> Any:
         return taken(PHONE, PHONES[PHONE], to=DIDS[PHONE], caller=caller)
 
-    def _as_seen(self, call: LiveCall, caller: str) -> Any:
+    def _as_seen(self, call: Talk, caller: str) -> Any:
         """An answer that nobody saw cannot be told: then it is a call that was given up."""
         with contextlib.suppress(KeyError):
             if "answer" not in self.zammad.entry(call.call_id).changes:
