@@ -6,6 +6,7 @@ What a command needs is imported in it, so that `--help` does not wait for what 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import sys
@@ -100,6 +101,22 @@ def _parser() -> argparse.ArgumentParser:
     dial.add_argument("number", metavar="NUMBER", help="the number to call, such as +492214710334")
     dial.set_defaults(command=_dial)
 
+    outbox = commands.add_parser(
+        "outbox", parents=[config], help="show what waits for Zammad and what was set aside; try again, discard"
+    )
+    outbox.add_argument(
+        "action",
+        nargs="?",
+        choices=("list", "show", "retry", "discard"),
+        default="list",
+        help="list (the default): all events; show: some in full; retry: deliver what was set aside after all; "
+        "discard: delete",
+    )
+    outbox.add_argument("ids", metavar="ID", type=int, nargs="*", help="the events to show, retry or discard")
+    outbox.add_argument("--all", action="store_true", help="retry or discard all that were set aside")
+    outbox.add_argument("--json", action="store_true", help="print one JSON document")
+    outbox.set_defaults(command=_outbox)
+
     replay = commands.add_parser(
         "replay", parents=[config], help="print what a recorded AMI stream would post to Zammad, as JSON lines"
     )
@@ -186,6 +203,48 @@ def _dial(options: argparse.Namespace) -> int:
         sys.stdout.write(asyncio.run(dial(settings, options.extension, options.number)) + "\n")
     except DialFailedError as error:
         _complain(f"ami2zammad dial: {error}")
+        return FAILED
+    return FINE
+
+
+def _outbox(options: argparse.Namespace) -> int:
+    complaint = _outbox_usage(options)
+    if complaint:
+        _complain(f"ami2zammad outbox: {complaint}")
+        return USAGE
+    settings = _settings(options)
+    return USAGE if settings is None else _use_outbox(options, settings)
+
+
+def _outbox_usage(options: argparse.Namespace) -> str:
+    """Return what is wrong with the command line; empty if nothing is."""
+    if options.all and options.action not in {"retry", "discard"}:
+        return "--all goes with retry and discard"
+    if options.action == "list":
+        return "list takes no ID" if options.ids else ""
+    return "" if bool(options.ids) != options.all else f"{options.action} takes one ID or more, or --all"
+
+
+def _use_outbox(options: argparse.Namespace, settings: Settings) -> int:
+    from .admin.outbox import OutboxAdmin, OutboxUnreadableError  # noqa: PLC0415
+
+    found = True
+    try:
+        with contextlib.closing(OutboxAdmin(settings, sys.stdout, as_json=options.json)) as admin:
+            match options.action:
+                case "list":
+                    admin.list_all()
+                case "show":
+                    found = admin.show(options.ids)
+                case "retry":
+                    found = admin.retry(None if options.all else options.ids) > 0 or options.all
+                case _:
+                    found = admin.discard(None if options.all else options.ids) > 0 or options.all
+    except OutboxUnreadableError as error:
+        _complain(f"ami2zammad outbox: {error}")
+        return FAILED
+    if not found:
+        _complain("ami2zammad outbox: no such event; `ami2zammad outbox` lists them")
         return FAILED
     return FINE
 

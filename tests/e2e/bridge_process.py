@@ -106,6 +106,10 @@ class BridgeProcess:
         async with self._more:
             self._more.notify_all()
 
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
     async def logged(
         self,
         *events: str,

@@ -23,7 +23,7 @@ ALLOWED = {
     "settings": set[str](),
     "logs": set[str](),
     "sandbox": {"asterisk", "zammad", "calls", "bridge", "settings", "logs"},
-    "admin": {"asterisk", "zammad", "calls", "bridge", "settings", "logs"},
+    "admin": {"asterisk", "zammad", "calls", "outbox", "bridge", "settings", "logs"},
     "bridge": {"asterisk", "zammad", "calls", "outbox", "settings", "logs", "control", "ops"},
 }
 FREE = {"cli", "__main__", "__init__"}

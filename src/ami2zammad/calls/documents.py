@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from .call import Call, Channel
 from .entry import LogEntry
-from .events import Answer, Direction, NewCall
+from .events import Answer, Cause, Direction, NewCall
 from .sides import Side
 
 _VERSION: Final = 1
@@ -67,6 +67,8 @@ def _of_entry(entry: LogEntry) -> dict[str, object]:
         "answer": [answer.user, answer.answering_number] if answer is not None else None,
         "talker": entry.talker,
         "tried": entry.tried,
+        "outcome": entry.outcome,
+        "caller_gave_up": entry.caller_gave_up,
         "refused": entry.refused,
         "ended": entry.ended,
     }
@@ -131,6 +133,8 @@ def _entry(read: dict[str, Any], call: Call, at: float) -> LogEntry:
         queue=str(read["queue"]),
         announce_at=at if read["to_be_announced"] else None,
         tried=bool(read["tried"]),
+        outcome=Cause(read["outcome"]) if read["outcome"] is not None else None,
+        caller_gave_up=bool(read["caller_gave_up"]),
         refused=bool(read["refused"]),
     )
     new_call = NewCall(

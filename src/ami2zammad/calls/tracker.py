@@ -448,10 +448,10 @@ class CallTracker:
             self._schedule(call)
         return events
 
-    @staticmethod
-    def _count_outcome(entry: LogEntry, leg: Channel, cause: int) -> None:
+    def _count_outcome(self, entry: LogEntry, leg: Channel, cause: int) -> None:
         if leg.dial_status not in {"ANSWER", "FORWARD"} and not entry.answered:
             entry.add_outcome(causes.of_leg(leg.dial_status, cause))
+            self._touch(leg.call)
 
     def _known(self, uniqueid: str, linkedid: str) -> Channel | None:
         """Return a channel, having moved it to the call of the Linkedid that it has now."""
@@ -745,6 +745,7 @@ class CallTracker:
         caller = call.party if call.direction is Direction.IN else call.agent
         if entry is not None and channel is caller and not entry.answered:
             entry.caller_gave_up = entry.caller_gave_up or call.still_trying() or not entry.tried
+            self._touch(call)
         return []
 
     def _end_if_over(self, call: Call, gone: Channel, signal: ChannelGone) -> list[CallEvent]:

@@ -58,6 +58,7 @@ class Journal:
         self._news = asyncio.Event()
         self._read = False
         self._at_once = False
+        self._renewed = False
         self.problem = ""
         """Why nothing can be written at the moment; empty: all is well."""
         self.dead_letters = 0
@@ -199,7 +200,8 @@ class Journal:
         self.problem = trouble.problem
         # Nobody waits for a disk in trouble.
         self._written([*self._being_written.rows, *self._pending.rows])
-        if trouble.damaged:
+        # A disk that damages the new file as well would be filled with damaged ones.
+        if trouble.damaged and not self._renewed:
             await self._begin_anew(trouble)
 
     async def _begin_anew(self, trouble: StoreTrouble) -> None:
@@ -209,7 +211,7 @@ class Journal:
         except StoreTrouble as again:
             self.problem = again.problem
             return
-        self._read = self._at_once = True
+        self._read = self._at_once = self._renewed = True
         everything = self._everything()
         everything.follow(self._pending)
         self._pending = everything
@@ -224,6 +226,7 @@ class Journal:
     def _note_recovery(self) -> None:
         if self.problem:
             self.problem = ""
+            self._renewed = False
             self._log.info("outbox.durable", path=str(self.path))
 
     async def _in_thread(self, work: Callable[..., _ResultT], *arguments: object) -> _ResultT:

@@ -392,6 +392,8 @@ def _translated() -> Iterator[None]:
         raise StoreTrouble(_TROUBLES.get(code) or f"SQLite says: {error}") from None
     except OSError as error:
         raise StoreTrouble(_told(error)) from None
+    except (ValueError, OverflowError) as error:
+        raise StoreTrouble(f"SQLite cannot hold a value: {type(error).__name__}") from None
 
 
 def _told(error: OSError) -> str:

@@ -73,16 +73,18 @@ class Circuit:
 
     def nudge(self) -> None:
         """Try again at once: somebody has changed a setting."""
-        self._failures = 0
-        self._nudged.set()
+        if self._fault is not None:
+            self._failures = 0
+            self._nudged.set()
 
     async def _wait(self) -> None:
         """Wait for the pause to be over, or for a nudge."""
-        self._nudged.clear()
         waits = [asyncio.ensure_future(self._sleep(self._pause)), asyncio.ensure_future(self._nudged.wait())]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # Not before the wait: a nudge during an attempt counts for the next one.
+            self._nudged.clear()
             for one in waits:
                 one.cancel()
 

@@ -17,7 +17,7 @@ from ami2zammad.asterisk.intake import EventIntake
 from ami2zammad.asterisk.reconnect import LONGEST_DELAY, AmiFollower, Backoff
 from ami2zammad.calls.signalling import HangupRequested
 from ami2zammad.sandbox.pbx import PbxSandbox
-from tests.unit.asterisk.fake_time import FakeTime
+from tests.fake_time import FakeTime
 
 
 class Following:

@@ -31,8 +31,8 @@ from ami2zammad.asterisk.intake import EventIntake
 from ami2zammad.asterisk.recording import RecordingWriter, read_recording
 from ami2zammad.calls.signalling import ApplicationSeen, ChannelListed, HangupRequested, Signal, Snapshot
 from ami2zammad.sandbox.pbx import PbxSandbox
+from tests.fake_time import FakeTime
 from tests.integration.asterisk.conftest import SECRET, Peer
-from tests.unit.asterisk.fake_time import FakeTime
 
 CAPTURES = Path(__file__).parents[2] / "recordings" / "captures"
 CHANNEL = {
