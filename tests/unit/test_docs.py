@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 import ami2zammad
+from tests.faults.cells import CELLS
+from tests.faults.report import PAGE, cells_of
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(ami2zammad.__file__).parent
@@ -39,3 +41,7 @@ def test_every_link_of_the_documentation_leads_somewhere() -> None:
     for page in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), (page, target)
+
+
+def test_the_table_of_reliability_lists_every_combination_that_is_tried_and_no_other() -> None:
+    assert cells_of(PAGE.read_text(encoding="utf-8")) == list(CELLS)
