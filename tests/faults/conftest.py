@@ -12,7 +12,7 @@ from tests.e2e import rootfs
 from tests.faults.report import Report
 
 STARTING_AT_ONCE = 2
-"""Bridges that start at a time: as many as CI has cores."""
+"""Bridges and PBXs that start at a time: as many as CI has cores."""
 
 
 @pytest.fixture(scope="session")
@@ -41,5 +41,5 @@ def asterisk() -> str | None:
 
 @pytest.fixture(scope="module")
 def starting() -> asyncio.Semaphore:
-    """Bounds the bridges that start at the same time."""
+    """Bounds what starts at the same time: else nothing of it would be ready in time."""
     return asyncio.Semaphore(STARTING_AT_ONCE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -288,8 +289,9 @@ class RealPbx:
 
     account = "least"
 
-    def __init__(self, asterisk: Asterisk, rig: Rig, line: Line) -> None:
+    def __init__(self, asterisk: Asterisk, rig: Rig, line: Line, starting: asyncio.Semaphore) -> None:
         self._asterisk = asterisk
+        self._starting = starting
         self._rig = rig
         self.line = line
         self.label = f"Asterisk {asterisk.version}"
@@ -297,16 +299,18 @@ class RealPbx:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def start(cls, version: str) -> AsyncIterator[RealPbx]:
-        """Run one for the length of an `async with`."""
-        async with (
-            Asterisk.start(version, dialplan=_DIALPLAN, files={"queues.conf": _QUEUES}) as asterisk,
-            await Rig.open(asterisk) as rig,
-            Line.lay(asterisk.ami_port) as line,
-        ):
+    async def start(cls, version: str, starting: asyncio.Semaphore) -> AsyncIterator[RealPbx]:
+        """Run one for the length of an `async with`; `starting` bounds how many start at a time."""
+        async with contextlib.AsyncExitStack() as stack:
+            async with starting:
+                asterisk = await stack.enter_async_context(
+                    Asterisk.start(version, dialplan=_DIALPLAN, files={"queues.conf": _QUEUES})
+                )
+            rig = await stack.enter_async_context(await Rig.open(asterisk))
+            line = await stack.enter_async_context(Line.lay(asterisk.ami_port))
             for agent in (rig.trunk, *rig.phones.values()):
                 agent.voice = False
-            yield cls(asterisk, rig, line)
+            yield cls(asterisk, rig, line, starting)
 
     async def ring(self, caller: str, phone: str) -> _RealTalk:
         """See `Pbx`."""
@@ -343,7 +347,8 @@ class RealPbx:
 
     async def run_again(self) -> None:
         """See `Pbx`."""
-        await self._asterisk.run_again()
+        async with self._starting:
+            await self._asterisk.run_again()
         await self._rig.reconnect()
 
     async def _call_in(self, caller: str, did: str, phone: str) -> _RealTalk:

@@ -330,7 +330,7 @@ async def scene(
     """Set the scene of a cell: on the real Asterisk *version*, or (None) on the simulated PBX."""
     clock = WallClock(folder) if cell.bridge is BridgeFault.CLOCK_JUMPS else None
     settings = folder / "ami2zammad.toml"
-    start = pbxes.SimulatedPbx.start() if version is None else pbxes.RealPbx.start(version)
+    start = pbxes.SimulatedPbx.start() if version is None else pbxes.RealPbx.start(version, starting)
     async with start as pbx, ZammadSandbox() as zammad:
         write_settings(settings, pbx, zammad)
         environment = clock.environment if clock is not None else None
