@@ -12,8 +12,7 @@ import pytest_asyncio
 from ami2zammad.sandbox.zammad import ZammadSandbox
 from tests.caller_log import ORDER, mismatches
 from tests.e2e.asterisk import Asterisk
-from tests.e2e.bridge_process import PATIENCE, configuration
-from tests.e2e.control_scenarios import DoomedBridge
+from tests.e2e.bridge_process import PATIENCE, DoomedBridge, configuration
 from tests.e2e.rig import OUTSIDE, Rig
 from tests.e2e.scenarios import CHRIS, EMMA, FORWARDED, Entry, answered_by_100, dialled, missed, taken, then
 

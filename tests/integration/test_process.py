@@ -81,14 +81,14 @@ class Scene:
 
     def list_channels(self, linkedid: str) -> None:
         """Let the PBX say of the channels of the answered call that they are still there."""
-        self.pbx.channels = []
+        self.pbx.channels = {}
         for message in ANSWERED.decode().split("\r\n\r\n"):
             headers = dict(line.partition(": ")[::2] for line in message.split("\r\n"))
             if headers.get("Event") == "Newchannel":
-                self.pbx.channels.append(
-                    {"Channel": headers["Channel"], "Uniqueid": headers["Uniqueid"], "Linkedid": linkedid,
-                     "ChannelState": "6", "Context": headers["Context"], "Exten": "4930600100", "BridgeID": "b"}
-                )  # fmt: skip
+                self.pbx.channels[headers["Uniqueid"]] = {
+                    "Channel": headers["Channel"], "Uniqueid": headers["Uniqueid"], "Linkedid": linkedid,
+                    "ChannelState": "6", "Context": headers["Context"], "Exten": "4930600100", "BridgeID": "b",
+                }  # fmt: skip
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ async def test_settings_are_read_again_at_sighup_without_dropping_a_call(scene: 
         # That is still so when they are read once more.
         bridge.signal(signal.SIGHUP)
         await bridge.logged(
-            "bridge.reloaded", lambda line: line is not reloaded and line["restart_needed"] == ["calls"]
+            "bridge.reloaded", matches=lambda line: line is not reloaded and line["restart_needed"] == ["calls"]
         )
         await scene.pbx.send(END)
         # The other Zammad did not know that call: it is told of it first.

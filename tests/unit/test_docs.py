@@ -10,6 +10,8 @@ import ami2zammad
 from ami2zammad.ops.activity import DECISIONS, DIRECTIONS, KINDS, OUTCOMES, RESULTS
 from ami2zammad.ops.metrics import Metrics
 from ami2zammad.ops.report import Reporter
+from tests.faults.cells import CELLS
+from tests.faults.report import PAGE, cells_of
 from tests.unit.ops.samples import WELL, Bridge, busy_activity
 
 ROOT = Path(__file__).parents[2]
@@ -84,3 +86,7 @@ def keys_of(value: object) -> set[str]:
     if isinstance(value, dict):
         return set(value).union(*map(keys_of, value.values()))
     return set().union(*map(keys_of, value)) if isinstance(value, list) else set()
+
+
+def test_the_table_of_reliability_lists_every_combination_that_is_tried_and_no_other() -> None:
+    assert cells_of(PAGE.read_text(encoding="utf-8")) == list(CELLS)

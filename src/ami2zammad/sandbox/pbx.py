@@ -6,6 +6,7 @@ For `ami2zammad demo` and for the tests; `run` never uses it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -46,9 +47,9 @@ class PbxSandbox:
     """A server that speaks AMI like Asterisk 22; `async with` starts and ends it.
 
     Good manners: the greeting, Login (plain and MD5), Challenge, Logoff, Ping, ListCommands, Status, Events, Hangup,
-    Getvar, Setvar. `actions` are those it got, in order; `channels` the headers of what a Status lists; `listings` the
-    events that answer other actions (names in lower case); `variables` what Getvar gives; `answers` adds actions or
-    changes them; `denied` are those (in lower case) that the account may not run.
+    Getvar, Setvar. `actions` are those it got, in order; `channels` the headers of what a Status lists, by Uniqueid;
+    `listings` the events that answer other actions (names in lower case); `variables` what Getvar gives; `answers` adds
+    actions or changes them; `denied` are those (in lower case) that the account may not run.
 
     Bad manners can be switched on at any time: `greeting` (any bytes, None: silent), `answering` (False: actions are
     read and ignored), `md5` (False: no challenge), `segment` (everything goes out cut into pieces of that many bytes);
@@ -73,7 +74,7 @@ class PbxSandbox:
         self._changed = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
         self.actions: list[Headers] = []
-        self.channels: list[Headers] = []
+        self.channels: dict[str, Headers] = {}
         self.listings: dict[str, list[Headers]] = {"devicestatelist": []}
         self.variables: dict[str, str] = {}
         self.denied: set[str] = set()
@@ -158,7 +159,7 @@ class PbxSandbox:
             if name == b"Status":
                 self._list(_headers(message))
             elif name == b"Hangup":
-                self._unlist(_headers(message))
+                self.channels.pop(_headers(message).get("Uniqueid", ""), None)
             if name in _NOT_PLAYED:
                 continue
             if before is not None and at > before:
@@ -169,21 +170,26 @@ class PbxSandbox:
         return played
 
     def _list(self, status: Headers) -> None:
-        self._unlist(status)
-        self.channels.append({name: value for name, value in status.items() if name not in _OF_THE_ANSWER})
-
-    def _unlist(self, headers: Headers) -> None:
-        self.channels = [channel for channel in self.channels if channel.get("Uniqueid") != headers.get("Uniqueid")]
+        listed = {name: value for name, value in status.items() if name not in _OF_THE_ANSWER}
+        self.channels[listed.get("Uniqueid", "")] = listed
 
     async def emit(self, event: str, headers: Mapping[str, str] | None = None) -> None:
         """Send one event to all who are logged in."""
         await self.send(_block({"Event": event, **(headers or {})}))
 
     async def send(self, raw: bytes) -> None:
-        """Send any bytes to all who are logged in, half a message say."""
-        for client in list(self._clients):
-            if client.logged_in:
+        """Send any bytes to all who are logged in, half a message say. Waits for those who are slow to read."""
+        clients = [client for client in self._clients if client.logged_in]
+        if self.segment is not None:
+            for client in clients:
                 await self._write(client, raw)
+            return
+        # To all before anybody is waited for: what a Status says next must not get there before this.
+        for client in clients:
+            client.writer.write(raw)
+        for client in clients:
+            with contextlib.suppress(OSError):  # it left; its own task takes note
+                await client.writer.drain()
 
     def cut(self) -> None:
         """Break all connections off, as a crash would."""
@@ -277,13 +283,13 @@ class PbxSandbox:
 
     def _status(self, headers: Headers) -> list[Headers]:
         wanted = headers.get("Channel")
-        listed = [channel for channel in self.channels if wanted in {None, channel.get("Channel")}]
+        listed = [channel for channel in self.channels.values() if wanted in {None, channel.get("Channel")}]
         if wanted is not None and not listed:
             return [{"Response": "Error", "Message": "No such channel"}]
         return _listing([{"Event": "Status", "Privilege": "Call", **channel} for channel in listed], "StatusComplete")
 
     def _hangup(self, headers: Headers) -> list[Headers]:
-        if any(channel.get("Channel") == headers.get("Channel") for channel in self.channels):
+        if any(channel.get("Channel") == headers.get("Channel") for channel in self.channels.values()):
             return [{"Response": "Success", "Message": "Channel Hungup"}]
         return [{"Response": "Error", "Message": "No such channel"}]
 

@@ -94,10 +94,15 @@ async def test_what_an_account_that_may_nothing_sees(pbx: PbxSandbox) -> None:
 
 
 async def test_live_channels_have_endpoints(pbx: PbxSandbox) -> None:
-    pbx.channels = [
-        {"Channel": "SIP/acme-1f-0000001a", "Uniqueid": "1.1", "Linkedid": "1.1", "ChannelState": "6"},
-        {"Channel": "Local/100@from-queue-00000001;1", "Uniqueid": "1.2", "Linkedid": "1.1", "ChannelState": "6"},
-    ]
+    pbx.channels = {
+        "1.1": {"Channel": "SIP/acme-1f-0000001a", "Uniqueid": "1.1", "Linkedid": "1.1", "ChannelState": "6"},
+        "1.2": {
+            "Channel": "Local/100@from-queue-00000001;1",
+            "Uniqueid": "1.2",
+            "Linkedid": "1.1",
+            "ChannelState": "6",
+        },
+    }
     found = await look(pbx)
     assert [one.channel for one in found.endpoints] == ["PJSIP/100", "PJSIP/101", "PJSIP/sipgate", "SIP/acme-1f"]
 
