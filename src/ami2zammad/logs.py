@@ -173,7 +173,8 @@ def configure_logging(
     ]
     arrange: structlog.typing.Processor = _one_line if console else _head_first
     render: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=output.isatty())
+        # The traceback is a text by then (format_exc_info), which some versions would rather have made themselves.
+        structlog.dev.ConsoleRenderer(colors=output.isatty(), exception_formatter=structlog.dev.plain_traceback)
         if console
         else structlog.processors.JSONRenderer(ensure_ascii=False)
     )
