@@ -26,6 +26,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -50,6 +51,7 @@ _DEMANDS: Final = {
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
     "path_type": "must be the name of a file, in quotes",
+    "missing": "is missing",
 }
 
 
@@ -151,7 +153,11 @@ class AsteriskSettings(_Section):
     username: Text = Field(min_length=1, description="Name of the account in manager.conf.")
     secret: Annotated[SecretStr, AfterValidator(_one_line)] = Field(description="Secret of that account.")
     tls: bool = Field(default=False, description="Speak TLS.")
-    ca_file: CertificateFile = Field(default=None, description="Certificates to trust (PEM); the system's if empty.")
+    ca_file: CertificateFile = Field(
+        default=None,
+        description="Certificates to trust (PEM); the system's if empty.",
+        examples=["/etc/ssl/certs/pbx.pem"],
+    )
     auth: Literal["plain", "md5"] = Field(default="plain", description="md5 keeps the secret off the wire.")
     trunks: tuple[Text, ...] = Field(
         default=(), description="Globs on channel names that are trunks, such as PJSIP/trunk*."
@@ -174,7 +180,11 @@ class ZammadSettings(_Section):
     )
     format: Literal["json", "form"] = Field(default="json", description="json is what Zammad recommends.")
     timeout: Seconds = Field(default=5.0, description="Seconds that one request may take.")
-    ca_file: CertificateFile = Field(default=None, description="Certificates to trust (PEM); the system's if empty.")
+    ca_file: CertificateFile = Field(
+        default=None,
+        description="Certificates to trust (PEM); the system's if empty.",
+        examples=["/etc/ssl/certs/zammad.pem"],
+    )
     verify_tls: bool = Field(default=True, description="Check Zammad's certificate.")
     queue_as_to: bool = Field(
         default=False, description="Send the queue's name as `to`: popups by Caller Log Filter need it."
@@ -192,6 +202,10 @@ class CallSettings(_Section):
     )
     voicemail_applications: tuple[Text, ...] = Field(
         default=("VoiceMail",), description="Dialplan applications that take messages."
+    )
+    unobserved_limit: Annotated[float, Field(ge=60, le=7 * 86400)] = Field(
+        default=3600.0,
+        description="Seconds without a connection to Asterisk after which calls that were up count as ended.",
     )
     ignore_contexts: tuple[Text, ...] = Field(
         default=(), description="Globs on the context in which a call begins: such calls are never told."
@@ -249,7 +263,9 @@ class OpsSettings(_Section):
         default="", description="Address of the HTTP server; empty: none."
     )
     token: Annotated[SecretStr, Field(min_length=16)] | None = Field(
-        default=None, description="Bearer token for POST /dial; without it there is no /dial."
+        default=None,
+        description="Token for POST /dial and for the status page off loopback, 16 characters or more.",
+        examples=["a-long-random-one"],
     )
 
 
@@ -277,7 +293,9 @@ class LogSettings(_Section):
 
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="How much to log.")
     format: Literal["json", "console"] | None = Field(
-        default=None, description="json: one object a line. Without it: console on a terminal, else json."
+        default=None,
+        description="json: one object a line. Without it: console on a terminal, else json.",
+        examples=["json"],
     )
 
 
@@ -378,6 +396,22 @@ def load_settings(
     raise ConfigurationError(problems) from None
 
 
+def problems_of(values: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
+    """Return what is wrong with `values`, as a file would hold them, by place (see `name_of`).
+
+    That keys are missing is no problem, except in a block of a list. No text repeats a value.
+    """
+    try:
+        Settings(**values)
+    except ValidationError as error:
+        return {
+            tuple(str(part) for part in detail["loc"]): _demand(detail)
+            for detail in error.errors(include_url=False, include_input=False, include_context=True)
+            if detail["type"] != "missing" or any(isinstance(part, int) for part in detail["loc"])
+        }
+    return {}
+
+
 def _read_toml(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
@@ -459,13 +493,11 @@ def _explain(
     for detail in error.errors(include_url=False, include_input=False, include_context=True):
         where = tuple(str(part) for part in detail["loc"])
         # Agents come as a list: `agents.2.name` is the third [[agents]].
-        name = _name(where)
+        name = name_of(where)
         origin = _origin(where, origins) or str(file)
         in_list = any(part.isdigit() for part in where)
         variable = "" if in_list else f" or as {_PREFIX}{_NESTED.join(where).upper()}"
         match detail["type"]:
-            case "extra_forbidden":
-                text = f"unknown key{_did_you_mean(where[-1], _keys_beside(where))}"
             case "missing" if not tell_missing:
                 continue
             case "missing" if len(where) == 1:
@@ -473,15 +505,25 @@ def _explain(
                 text = f"section [{name}] is missing{absent}; it needs at least {' and '.join(required)}"
             case "missing":
                 text = f"is missing; set it in {file}{variable}"
-            case "value_error":
-                text = str(detail["ctx"]["error"])
-            case kind:
-                text = _DEMANDS.get(kind) or _sentence(detail["msg"])
+            case _:
+                text = _demand(detail)
         problems.append(f"{origin}: {name}: {text}" if where else f"{origin}: {text}")
     return problems
 
 
-def _name(where: Sequence[str]) -> str:
+def _demand(detail: ErrorDetails) -> str:
+    """Say what to change, in words of the file."""
+    where = tuple(str(part) for part in detail["loc"])
+    match detail["type"]:
+        case "extra_forbidden":
+            return f"unknown key{_did_you_mean(where[-1], _keys_beside(where))}"
+        case "value_error":
+            return str(detail["ctx"]["error"])
+        case kind:
+            return _DEMANDS.get(kind) or _sentence(detail["msg"])
+
+
+def name_of(where: Sequence[str]) -> str:
     """Return a setting's name as an administrator says it: `asterisk.port`, `agents[2].name` (the second one)."""
     name = "".join(f"[{int(part) + 1}]" if part.isdigit() else f".{part}" for part in where)
     return name.removeprefix(".") or "settings"

@@ -145,11 +145,14 @@ class StatusReader:
     def __init__(self, action_id: str) -> None:
         self._all = action_id.startswith(_SNAPSHOT)
         self._channels: list[ChannelListed] = []
+        self._began: float | None = None
         self.signal: Signal | None = None
         """What the answer has said so far."""
 
     def read(self, message: bytes, at: float) -> Signal | None:
         """Take the next message of the answer. `at`: see `calls.signalling`."""
+        if self._began is None:
+            self._began = at
         event = event_name(message)
         signal: Signal | None = None
         if event == b"Status" and self._all:
@@ -159,7 +162,7 @@ class StatusReader:
         elif event == b"Status":
             signal = application_seen(message, at)
         elif event == b"StatusComplete" and self._all:
-            signal = Snapshot(at, tuple(self._channels))
+            signal = Snapshot(at, tuple(self._channels), self._began)
         self.signal = signal or self.signal
         return signal
 
@@ -250,6 +253,16 @@ def originate(
         "Async": "true",
     }
     return OriginateRequest(headers, variables or {}, timeout)
+
+
+def listing(name: str, headers: Mapping[str, str] | None = None) -> Request:
+    """Ask for a list (`QueueStatus`, `PJSIPShowEndpoints` …) that is of no concern to the tracker."""
+    return Request(name, dict(headers or {}))
+
+
+def getvar(variable: str) -> Request:
+    """Ask for a global variable, or for what a function of the dialplan gives (needs `write`'s call or reporting)."""
+    return Request("Getvar", {"Variable": variable})
 
 
 def device_states() -> Request:

@@ -227,6 +227,7 @@ def channel_listed(message: bytes) -> ChannelListed | None:
     name, state = text_header(message, b"\r\nChannel: "), _number(message, b"\r\nChannelState: ")
     if not (uniqueid and linkedid and name) or state is None:
         return None
+    application = text_header(message, b"\r\nApplication: ")
     return ChannelListed(
         uniqueid,
         linkedid,
@@ -238,7 +239,9 @@ def channel_listed(message: bytes) -> ChannelListed | None:
         text_header(message, b"\r\nCallerIDNum: "),
         text_header(message, b"\r\nCallerIDName: "),
         _id(message, b"\r\nBridgeID: "),
-        text_header(message, b"\r\nApplication: "),
+        application,
+        # Queue(name,options,…): Status gives what an application was called with as Data.
+        text_header(message, b"\r\nData: ").partition(",")[0] if application == "Queue" else "",
     )
 
 

@@ -24,6 +24,8 @@ class Channel:
     caller_name: str
     state: int
     call: Call
+    created_at: float = float("-inf")
+    """When its creation was seen (clock of the signals)."""
     bridge: str = ""
     local_peer: str = ""
     member_name: str = ""

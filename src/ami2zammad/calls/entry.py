@@ -57,6 +57,18 @@ class LogEntry:
         """Answer has been said."""
         return self._answer is not None
 
+    @property
+    def answer_event(self) -> Answer | None:
+        """What was said when somebody took the call, None before."""
+        return self._answer
+
+    def resume(self, new_call: NewCall, answer: Answer | None, *, talker: str, ended: bool) -> None:
+        """Go on where another process stopped: all this was said before."""
+        self._new_call = new_call
+        self._answer = answer
+        self.talker = talker
+        self.ended = ended
+
     def add_user(self, name: str) -> None:
         """Add the name of an agent who rings; of no use once the entry is announced."""
         if name and name not in self.users and len(self.users) < _MOST_USERS and not self.announced:

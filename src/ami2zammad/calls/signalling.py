@@ -216,14 +216,21 @@ class ChannelListed:
     caller_name: str = ""
     bridge: str = ""
     application: str = ""
+    queue: str = ""
+    """The queue in which it waits, where `application` is Queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All channels that exist at `at`: what was known and is not listed has ended unseen."""
+    """All channels that exist: what was known and is not listed has ended unseen.
+
+    The list was begun at `began` and complete at `at`: what was created or ended in between may be missing from it, or
+    still be in it.
+    """
 
     at: float
     channels: tuple[ChannelListed, ...]
+    began: float = float("inf")
 
 
 Signal = (

@@ -5,17 +5,21 @@ from __future__ import annotations
 from .signalling import (
     ApplicationSeen,
     BridgeEntered,
+    BridgeLeft,
     ChannelCreated,
     ChannelListed,
     ChannelState,
     ChannelStateChanged,
     DialBegan,
+    QueueJoined,
     Signal,
 )
 
 
-def signals_of(listed: ChannelListed, at: float, *, known: bool) -> list[Signal]:
-    """Return the signals that would have led to where a listed channel is; `known`: its beginning was seen.
+def signals_of(listed: ChannelListed, at: float, *, known: bool, bridge: str = "") -> list[Signal]:
+    """Return the signals that would have led to where a listed channel is.
+
+    `known`: its beginning was seen; it was in `bridge` then.
 
     A snapshot does not say who dialled whom. The channel that gave the call its Linkedid began it; the others count as
     dialled by it.
@@ -43,6 +47,10 @@ def signals_of(listed: ChannelListed, at: float, *, known: bool) -> list[Signal]
     signals.append(ChannelStateChanged(at, listed.uniqueid, listed.linkedid, listed.state))
     if listed.bridge:
         signals.append(BridgeEntered(at, listed.uniqueid, listed.linkedid, listed.bridge))
+    elif bridge:
+        signals.append(BridgeLeft(at, listed.uniqueid, bridge))
+    if listed.queue and not listed.bridge:
+        signals.append(QueueJoined(at, listed.uniqueid, listed.queue))
     if listed.application:
         signals.append(ApplicationSeen(at, listed.uniqueid, listed.application))
     return signals

@@ -13,13 +13,14 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from typing import Any, Final
 
 from . import causes
 from .call import Call, Channel
 from .directory import Agent, Directory
+from .documents import from_document, to_document
 from .entry import LogEntry
 from .events import VOICEMAIL, CallEvent, Cause, Direction, NewCall
 from .numbers import NumberPlan, is_diallable
@@ -32,6 +33,7 @@ from .signalling import (
     BridgeLeft,
     ChannelCreated,
     ChannelGone,
+    ChannelListed,
     ChannelRenamed,
     ChannelState,
     ChannelStateChanged,
@@ -60,6 +62,8 @@ _CAUSE_UNKNOWN: Final = -1
 _INTERWORKING: Final = 127
 # Trunks that were recognised by their context. More than this are no trunks.
 _REMEMBER_TRUNKS: Final = 1_000
+MOST_CHANNELS: Final = 50_000
+"""Channels that are tracked at once, at some 1 KB each; calls of further ones are not told."""
 _NEVER: Final = float("inf")
 
 
@@ -98,6 +102,12 @@ class CallTracker:
         self._trunks: set[str] = set()
         self._waiting: dict[str, Call] = {}
         self._questions: set[str] = set()
+        # Calls of which something else than an entry has changed that must outlive the bridge.
+        self._touched: set[str] = set()
+        # Calls that were resumed without a channel: the next snapshot must show one.
+        self._without_channel: dict[str, Call] = {}
+        self.untracked = 0
+        """Channels that were not tracked because there were too many."""
         self._now = -_NEVER
         # Never later than the first deadline of all that wait, so that most signals need not look at them.
         self._next_deadline = _NEVER
@@ -169,6 +179,79 @@ class CallTracker:
         """End every entry that is open: the stream has ended and nobody will say how the calls went on."""
         return self._reconcile(Snapshot(at, ()))
 
+    def give_up(self, at: float) -> list[CallEvent]:
+        """End every entry that is open, and keep the calls: nobody could say for too long how they go on."""
+        self._now = max(self._now, at)
+        events: list[CallEvent] = []
+        for call in dict.fromkeys(self._calls.values()):
+            events += self._end(call, at, _CAUSE_UNKNOWN)
+        return events
+
+    def use(self, directory: Directory) -> None:
+        """Name agents by another directory from now on."""
+        numbers = replace(self._rules.numbers, extensions=directory.extensions)
+        self._rules = replace(self._rules, directory=directory, numbers=numbers)
+        self._parties = Parties(numbers, directory)
+
+    # -- what outlives the bridge ---------------------------------------------------------------------------
+
+    def changes_with(self, events: Iterable[CallEvent]) -> dict[str, str | None]:
+        """Return the documents of the calls that have changed, by callId, to be kept together with `events`.
+
+        None: the call is over.
+        """
+        changed, self._touched = self._touched, set()
+        for event in events:
+            changed.add((event if isinstance(event, NewCall) else event.call).first_call_id)
+        return {call_id: self._document_of(call_id) for call_id in changed}
+
+    def documents(self) -> dict[str, str]:
+        """Return the documents of all calls that have had an entry."""
+        calls = {call.call_id: self._document(call) for call in self._calls.values()}
+        return {call_id: document for call_id, document in calls.items() if document is not None}
+
+    def _document_of(self, call_id: str) -> str | None:
+        call = self._calls.get(call_id.removeprefix(self._prefix))
+        # Its Linkedid may lead to another call by now, which has a document of its own.
+        return self._document(call) if call is not None and call.call_id == call_id else None
+
+    @staticmethod
+    def _document(call: Call) -> str | None:
+        return to_document(call) if call.entries else None
+
+    def resume(self, document: str, at: float) -> list[CallEvent]:
+        """Go on with a call that was kept; the next snapshot tells what became of it.
+
+        Where the call is known already, only an entry that nobody would end is ended. Raises `UnreadableDocumentError`.
+        """
+        self._now = max(self._now, at)
+        call = from_document(document, at)
+        known = self._known_as(call)
+        if known is not None:
+            self._touch(call)
+            entry = call.open_entry
+            if entry is None or (known.entry is not None and known.entry.call_id == entry.call_id):
+                return []
+            return entry.hang_up(at, self._cause(entry, _CAUSE_UNKNOWN))
+        for channel in call.channels.values():
+            self._switchboard.channels[channel.uniqueid] = channel
+            if channel.bridge:
+                self._switchboard.enter(channel, channel.bridge)
+            if channel.side is Side.OUTSIDE and len(self._trunks) < _REMEMBER_TRUNKS:
+                self._trunks.add(base_name(channel.name))
+        self._calls.update(dict.fromkeys(call.linkedids, call))
+        if not call.channels:
+            self._without_channel[call.call_id] = call
+        self._schedule(call)
+        return []
+
+    def _known_as(self, resumed: Call) -> Call | None:
+        channels = self._switchboard.channels
+        calls = [self._calls[linkedid] for linkedid in resumed.linkedids if linkedid in self._calls]
+        # Its channels may have got another Linkedid since.
+        calls += [channels[uniqueid].call for uniqueid in resumed.channels if uniqueid in channels]
+        return calls[0] if calls else None
+
     # -- control (docs/dialplan.md) -------------------------------------------------------------------------
 
     def knows(self, uniqueid: str) -> bool:
@@ -235,6 +318,7 @@ class CallTracker:
         if channel is not None:
             channel.call.linkedids.add(leg)
             self._calls[leg] = channel.call
+            self._touch(channel.call)
 
     def refuse(self, new_call: NewCall) -> str:
         """Take note that an inbound call is to be rejected; return the channel to hang up.
@@ -248,6 +332,7 @@ class CallTracker:
         if entry.answered or entry.call_id != new_call.call_id:
             return ""
         entry.refused = True
+        self._touch(call)
         return call.party.name
 
     def outcome(self, new_call: NewCall) -> Cause | None:
@@ -262,7 +347,12 @@ class CallTracker:
     @property
     def live_calls(self) -> int:
         """How many calls have a log entry that is open or pending."""
-        return sum(1 for call in set(self._calls.values()) if call.open_entry is not None)
+        return len(self.open_entries)
+
+    @property
+    def open_entries(self) -> list[LogEntry]:
+        """The log entries that are open or pending, one a call, in no order."""
+        return [entry for call in set(self._calls.values()) if (entry := call.open_entry) is not None]
 
     @property
     def live_channels(self) -> int:
@@ -278,6 +368,9 @@ class CallTracker:
 
     def _channel_created(self, signal: ChannelCreated) -> list[CallEvent]:
         if signal.uniqueid in self._switchboard.channels or signal.uniqueid in self._ended:
+            return []
+        if len(self._switchboard.channels) >= MOST_CHANNELS:
+            self.untracked += 1
             return []
         call = self._calls.get(signal.linkedid)
         if call is None:
@@ -295,6 +388,7 @@ class CallTracker:
             caller_name=signal.caller_name,
             state=signal.state,
             call=call,
+            created_at=signal.at,
         )
         self._switchboard.channels[channel.uniqueid] = channel
         call.channels[channel.uniqueid] = channel
@@ -331,6 +425,8 @@ class CallTracker:
                 self._rules.numbers.party(channel.exten) if is_diallable(channel.exten) else channel.exten or "s",
                 direction=Direction.IN,
             )
+            # Told at its end at the latest, even if nobody listens then.
+            self._touch(call)
             if self._rules.announce_on_arrival:
                 return entry.announce(at)
         return []
@@ -354,6 +450,8 @@ class CallTracker:
     def _channel_gone(self, signal: ChannelGone) -> list[CallEvent]:
         channel = self._switchboard.channels.get(signal.uniqueid)
         if channel is None:
+            # A list that is being made may still have it.
+            self._ended[signal.uniqueid] = signal.at
             return []
         call = channel.call
         neighbours = list(self._switchboard.around(channel))
@@ -373,10 +471,12 @@ class CallTracker:
             self._schedule(call)
         return events
 
-    @staticmethod
-    def _count_outcome(entry: LogEntry, leg: Channel, cause: int) -> None:
+    def _count_outcome(self, entry: LogEntry, leg: Channel, cause: int) -> None:
         if leg.dial_status not in {"ANSWER", "FORWARD"} and not entry.answered:
+            before = entry.outcome
             entry.add_outcome(causes.of_leg(leg.dial_status, cause))
+            if entry.outcome is not before:
+                self._touch(leg.call)
 
     def _known(self, uniqueid: str, linkedid: str) -> Channel | None:
         """Return a channel, having moved it to the call of the Linkedid that it has now."""
@@ -386,6 +486,8 @@ class CallTracker:
         channel.linkedid = linkedid
         call = self._calls.setdefault(linkedid, channel.call)
         call.linkedids.add(linkedid)
+        self._touch(call)
+        self._touch(channel.call)
         # A call that Zammad knows keeps its channels: its entry ends with its own party, not with another's.
         if call is not channel.call and call.direction is None and channel.call.direction is not None:
             self._absorb(call, channel.call)
@@ -408,8 +510,15 @@ class CallTracker:
         told.linkedids |= internal.linkedids
         self._calls.update(dict.fromkeys(internal.linkedids, told))
         self._waiting.pop(internal.call_id, None)
+        self._touch(internal)
+
+    def _touch(self, call: Call) -> None:
+        """Note that a call of which Zammad has heard must be kept as it is now."""
+        if call.entries:
+            self._touched.add(call.call_id)
 
     def _forget(self, call: Call) -> None:
+        self._touch(call)
         self._waiting.pop(call.call_id, None)
         if call.entries:
             self._past[call.call_id] = (self._now, call.entries)
@@ -661,6 +770,7 @@ class CallTracker:
         caller = call.party if call.direction is Direction.IN else call.agent
         if entry is not None and channel is caller and not entry.answered:
             entry.caller_gave_up = entry.caller_gave_up or call.still_trying() or not entry.tried
+            self._touch(call)
         return []
 
     def _end_if_over(self, call: Call, gone: Channel, signal: ChannelGone) -> list[CallEvent]:
@@ -733,25 +843,57 @@ class CallTracker:
 
     def _reconcile(self, snapshot: Snapshot) -> list[CallEvent]:
         """Make what is known equal to what is there: end what is gone, take in what is new."""
-        events: list[CallEvent] = []
         listed = {channel.uniqueid: channel for channel in snapshot.channels}
-        for uniqueid in [uniqueid for uniqueid in self._switchboard.channels if uniqueid not in listed]:
-            events += self._channel_gone(ChannelGone(snapshot.at, uniqueid, _CAUSE_UNKNOWN))
-        # With a snapshot a new stream begins: nothing of the old one comes again. But a PBX that was restarted within a
-        # second gives the same Uniqueids again, to other channels.
-        self._ended.clear()
+        events = self._close_unlisted(set(listed), snapshot)
+        # One that ended while the list was made may still be in it. Else nothing of the old stream comes again: a PBX
+        # that was restarted within a second gives the same Uniqueids again, to other channels.
+        self._ended = OrderedDict((uniqueid, at) for uniqueid, at in self._ended.items() if at >= snapshot.began)
+        for uniqueid in self._ended:
+            listed.pop(uniqueid, None)
         # The oldest first: the first device of a call decides its direction.
-        for channel in sorted(listed.values(), key=age):
-            known = channel.uniqueid in self._switchboard.channels
-            for signal in signals_of(channel, snapshot.at, known=known):
-                events += self._handlers[type(signal)](signal)
+        for one in sorted(listed.values(), key=age):
+            events += self._take_in(one, snapshot.at)
+        self._leave_queues(listed.values(), snapshot.at)
         # A listing does not say that two halves of a Local channel are connected; their names do.
         halves = {channel.name: channel.uniqueid for channel in snapshot.channels}
         for name, uniqueid in halves.items():
             other = halves.get(name.removesuffix(";1") + ";2") if name.endswith(";1") else None
             if other is not None:
                 events += self._local_bridged(LocalBridged(snapshot.at, uniqueid, other))
+        resumed, self._without_channel = self._without_channel, {}
+        for call in resumed.values():
+            if not call.channels:
+                events += self._end(call, snapshot.at, _CAUSE_UNKNOWN)
+                self._forget(call)
         return events
+
+    def _close_unlisted(self, listed: set[str], snapshot: Snapshot) -> list[CallEvent]:
+        events: list[CallEvent] = []
+        for uniqueid, channel in list(self._switchboard.channels.items()):
+            # One that was created while the list was made may be missing from it.
+            if uniqueid not in listed and channel.created_at < snapshot.began:
+                events += self._channel_gone(ChannelGone(snapshot.at, uniqueid, _CAUSE_UNKNOWN))
+        return events
+
+    def _take_in(self, listed: ChannelListed, at: float) -> list[CallEvent]:
+        known = self._switchboard.channels.get(listed.uniqueid)
+        bridge = known.bridge if known is not None else ""
+        events: list[CallEvent] = []
+        for signal in signals_of(listed, at, known=known is not None, bridge=bridge):
+            events += self._handlers[type(signal)](signal)
+        return events
+
+    def _leave_queues(self, listed: Iterable[ChannelListed], at: float) -> None:
+        """Note which callers wait in their queue no longer."""
+        channels = self._switchboard.channels
+        waiting = {
+            channels[one.uniqueid].call.call_id
+            for one in listed
+            if one.queue and not one.bridge and one.uniqueid in channels
+        }
+        for call in dict.fromkeys(self._calls.values()):
+            if call.queue and call.party is not None and call.call_id not in waiting:
+                self._queue_left(QueueLeft(at, call.party.uniqueid, call.queue))
 
 
 def _nothing(_: Signal) -> list[CallEvent]:

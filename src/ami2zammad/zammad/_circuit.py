@@ -47,6 +47,7 @@ class Circuit:
         self._recoveries = 0
         self._failures = 0
         self._pause = 0.0
+        self._nudged = asyncio.Event()
 
     @property
     def fault(self) -> Judgement | None:
@@ -59,7 +60,7 @@ class Circuit:
             async with self._turn:
                 # Another probe may have succeeded while this one waited; then all may go at once.
                 if self._fault is not None:
-                    await self._sleep(self._pause)
+                    await self._wait()
                     judgement = await attempt()
                     self._note(judgement, probe=True)
                     return judgement
@@ -69,6 +70,23 @@ class Circuit:
         if judgement.from_zammad or recoveries == self._recoveries:
             self._note(judgement, probe=False)
         return judgement
+
+    def nudge(self) -> None:
+        """Try again at once: somebody has changed a setting."""
+        if self._fault is not None:
+            self._failures = 0
+            self._nudged.set()
+
+    async def _wait(self) -> None:
+        """Wait for the pause to be over, or for a nudge."""
+        waits = [asyncio.ensure_future(self._sleep(self._pause)), asyncio.ensure_future(self._nudged.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # Not before the wait: a nudge during an attempt counts for the next one.
+            self._nudged.clear()
+            for one in waits:
+                one.cancel()
 
     def _note(self, judgement: Judgement, *, probe: bool) -> None:
         if judgement.from_zammad:

@@ -76,8 +76,8 @@ class ZammadClient:
     """The CTI endpoint of one Zammad; an async context manager that may be shared by many tasks.
 
     `connections` bounds requests at a time. `sleep` and `rng` (jitter), and `transport` in place of HTTP, are there
-    for tests. `on_failure(event, reason)` is called after each attempt that failed, repeated or not. Entering
-    raises `BadEndpoint` if the CA file cannot be read.
+    for tests. `on_failure(event, reason, refused)` is called after each attempt that failed; it is
+    repeated unless `refused`. Entering raises `BadEndpoint` if the CA file cannot be read.
     """
 
     def __init__(
@@ -88,9 +88,10 @@ class ZammadClient:
         sleep: Sleep = asyncio.sleep,
         rng: random.Random | None = None,
         transport: _Exchange | None = None,
-        on_failure: Callable[[CallEvent, str], None] | None = None,
+        on_failure: Callable[[CallEvent, str, bool], None] | None = None,
     ) -> None:
         self._endpoint = endpoint
+        self._connections = connections
         self._on_failure = on_failure
         self._transport: _Exchange = transport or Transport(endpoint, connections=connections)
         # Requests wait here and not for a connection, where the time-out would already run.
@@ -110,11 +111,28 @@ class ZammadClient:
     ) -> None:
         await self._transport.__aexit__(kind, error, trace)
 
+    async def use(self, endpoint: ZammadEndpoint) -> None:
+        """Deliver to another endpoint from now on; what was under way to the old one is tried again there.
+
+        Raises `BadEndpoint` if its CA file cannot be read; then nothing changes.
+        """
+        transport = Transport(endpoint, connections=self._connections)
+        await transport.__aenter__()
+        old, self._transport, self._endpoint = self._transport, transport, endpoint
+        self._circuit.nudge()
+        await old.__aexit__(None, None, None)
+
     @property
     def trouble(self) -> str:
         """Why nothing goes through at the moment, in one sentence; empty while all is well."""
         fault = self._circuit.fault
         return fault.reason if fault else ""
+
+    @property
+    def remedy(self) -> str:
+        """What to do about `trouble`, in one sentence; empty where there is nothing to do."""
+        fault = self._circuit.fault
+        return fault.remedy if fault else ""
 
     async def deliver(self, event: CallEvent) -> Decision:
         """Deliver `event`, trying until Zammad has it, and return what Zammad wants done about the call.
@@ -136,7 +154,7 @@ class ZammadClient:
         if judgement.verdict is Verdict.REFUSED:
             log.warning("zammad.refused", reason=judgement.reason, attempts=delivery.attempts)
             if self._on_failure is not None:
-                self._on_failure(event, judgement.reason)
+                self._on_failure(event, judgement.reason, True)
             raise EventRefused(
                 f"Zammad will not take the {kind_of(event)} of call {event.call_id}. {judgement.reason}",
                 reason=judgement.reason,
@@ -219,7 +237,7 @@ class ZammadClient:
             if delivery.contradictions >= CONTRADICTIONS:
                 return _poisonous(judgement, delivery.attempts)
         if self._on_failure is not None:
-            self._on_failure(delivery.event, judgement.reason)
+            self._on_failure(delivery.event, judgement.reason, False)
         log = self._log.bind(call_id=delivery.event.call_id, kind=kind_of(delivery.event))
         fields = {
             "attempts": delivery.attempts,
@@ -250,14 +268,16 @@ class ZammadClient:
     async def _exchange(self, fields: Fields, read: Callable[[Outcome], Judgement]) -> Judgement:
         """Send `fields` once; what is returned is free of secrets: nothing else of a reply gets out of here."""
         async with self._slots:
+            # Another endpoint may be in use when the reply comes.
+            endpoint = self._endpoint
             outcome = await self._transport.post(fields)
         if isinstance(outcome, Answered) and outcome.location:
-            outcome = dataclasses.replace(outcome, location=self._endpoint.hide_location(outcome.location))
+            outcome = dataclasses.replace(outcome, location=endpoint.hide_location(outcome.location))
         judgement = read(outcome)
         return dataclasses.replace(
             judgement,
-            reason=self._endpoint.hide(judgement.reason),
-            ignored=self._endpoint.hide(judgement.ignored),
+            reason=endpoint.hide(judgement.reason),
+            ignored=endpoint.hide(judgement.ignored),
         )
 
 

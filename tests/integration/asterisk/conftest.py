@@ -13,7 +13,7 @@ from structlog.testing import LogCapture
 
 from ami2zammad.asterisk.connection import AmiEndpoint
 from ami2zammad.sandbox.pbx import PbxSandbox
-from tests.unit.asterisk.fake_time import FakeTime
+from tests.fake_time import FakeTime
 
 SECRET = "c0rrect-h0rse-battery"
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

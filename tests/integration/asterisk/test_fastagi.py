@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import LogCapture
 
 from ami2zammad.asterisk.fastagi import HEAD_LIMIT, HEAD_LINES, AgiHandler, AgiHangup, AgiRequest, FastAgiServer
-from tests.unit.asterisk.fake_time import FakeTime, settle
+from tests.fake_time import FakeTime, settle
 
 HEAD = {
     "agi_network": "yes",

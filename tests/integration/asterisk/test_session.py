@@ -31,8 +31,8 @@ from ami2zammad.asterisk.intake import EventIntake
 from ami2zammad.asterisk.recording import RecordingWriter, read_recording
 from ami2zammad.calls.signalling import ApplicationSeen, ChannelListed, HangupRequested, Signal, Snapshot
 from ami2zammad.sandbox.pbx import PbxSandbox
+from tests.fake_time import FakeTime
 from tests.integration.asterisk.conftest import SECRET, Peer
-from tests.unit.asterisk.fake_time import FakeTime
 
 CAPTURES = Path(__file__).parents[2] / "recordings" / "captures"
 CHANNEL = {
@@ -115,16 +115,16 @@ async def test_a_real_call_arrives_as_it_was_recorded(
 async def test_snapshot_and_application(pbx: PbxSandbox, endpoint: AmiEndpoint) -> None:
     signals: list[Signal] = []
     session = await AmiSession.open(endpoint, signals.extend, clock=lambda: 5.0)
-    assert await session.snapshot() == Snapshot(5.0, ())
-    pbx.channels.append(CHANNEL)
+    assert await session.snapshot() == Snapshot(5.0, (), 5.0)
+    pbx.channels[CHANNEL["Uniqueid"]] = CHANNEL
     await pbx.emit("HangupRequest", {"Uniqueid": "before"})
-    assert await session.snapshot() == Snapshot(5.0, (LISTED,))
+    assert await session.snapshot() == Snapshot(5.0, (LISTED,), 5.0)
     assert await session.application_of("PJSIP/100-00000001") == "VoiceMail"
     assert await session.application_of("PJSIP/none-00000001") == ""
     assert signals == [
-        Snapshot(5.0, ()),
+        Snapshot(5.0, (), 5.0),
         HangupRequested(5.0, "before"),
-        Snapshot(5.0, (LISTED,)),
+        Snapshot(5.0, (LISTED,), 5.0),
         ApplicationSeen(5.0, "1.1", "VoiceMail"),
     ]
     await session.close()
@@ -477,7 +477,7 @@ async def test_backpressure_loses_nothing(
 
 async def test_a_session_is_recorded(pbx: PbxSandbox, endpoint: AmiEndpoint, tmp_path: Path) -> None:
     signals: list[Signal] = []
-    pbx.channels.append(CHANNEL)
+    pbx.channels[CHANNEL["Uniqueid"]] = CHANNEL
     path = tmp_path / "session.ami"
     with RecordingWriter.create(path) as writer:
         session = await AmiSession.open(replace(endpoint, auth="md5"), signals.extend, clock=lambda: 5.0, tap=writer)
@@ -485,7 +485,8 @@ async def test_a_session_is_recorded(pbx: PbxSandbox, endpoint: AmiEndpoint, tmp
         await pbx.play(CAPTURES / "in_answer.ami", speed=1e9)
         await session.application_of("PJSIP/100-00000001")
         await session.close()
-    assert [replace(signal, at=5.0) for signal in read_recording(path)] == signals
+    recorded = [replace(signal, at=5.0) for signal in read_recording(path)]
+    assert [replace(one, began=5.0) if isinstance(one, Snapshot) else one for one in recorded] == signals
     content = path.read_text()
     assert content.startswith("Asterisk Call Manager/11.0.0\n")
     assert "Challenge: (left out)" in content

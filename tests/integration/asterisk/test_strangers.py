@@ -28,8 +28,8 @@ from ami2zammad.asterisk.errors import (
 )
 from ami2zammad.calls.signalling import Signal
 from ami2zammad.sandbox.pbx import PbxSandbox
+from tests.fake_time import FakeTime
 from tests.integration.asterisk.conftest import SECRET, Peer
-from tests.unit.asterisk.fake_time import FakeTime
 
 StartPeer = Callable[..., Awaitable[Peer]]
 

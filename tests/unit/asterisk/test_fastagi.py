@@ -16,7 +16,7 @@ from ami2zammad.asterisk.fastagi import (
     AgiRequest,
     AgiTimeout,
 )
-from tests.unit.asterisk.fake_time import FakeTime, settle
+from tests.fake_time import FakeTime, settle
 
 HEADERS = {"agi_channel": "PJSIP/trunk-00000001", "agi_uniqueid": "1.1"}
 

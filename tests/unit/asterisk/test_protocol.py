@@ -164,7 +164,7 @@ async def test_a_snapshot_takes_its_place_among_the_signals() -> None:
     status = "Event: Status\r\nChannel: PJSIP/1-1\r\nChannelState: 6\r\nUniqueid: 1.1\r\nLinkedid: 1.1"
     line.answer(action, status, "Event: Status\r\nChannel: garbled", "Event: StatusComplete\r\nListItems: 2")
     line.feed(request % 2)
-    snapshot = Snapshot(7.0, (ChannelListed("1.1", "1.1", "PJSIP/1-1", 6),))
+    snapshot = Snapshot(7.0, (ChannelListed("1.1", "1.1", "PJSIP/1-1", 6),), 7.0)
     assert line.signals == [HangupRequested(7.0, "1.1"), snapshot, HangupRequested(7.0, "2.1")]
     assert len(await future) == 4
     assert action.reader.signal == snapshot

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from ami2zammad.asterisk.waiting import done_within
-from tests.unit.asterisk.fake_time import FakeTime
+from tests.fake_time import FakeTime
 
 
 async def test_the_time_is_up() -> None:

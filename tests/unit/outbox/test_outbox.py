@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 from structlog.testing import capture_logs
 
 from ami2zammad.calls.events import CallEvent, Cause, Hangup, NewCall
-from ami2zammad.outbox import Outbox
+from ami2zammad.outbox import Outbox, OutboxRules
 from tests.unit.zammad.samples import answer, entry, hangup, new_call
 
 
@@ -59,8 +59,13 @@ async def running(outbox: Outbox[str]) -> AsyncIterator[None]:
             await task
 
 
-def outbox_for(deliverer: Deliverer, **options: int) -> Outbox[str]:
-    return Outbox(deliverer, refusal=Refused, **options)  # type: ignore[arg-type]
+def outbox_for(deliverer: Deliverer, *, concurrency: int = 8, **rules: float) -> Outbox[str]:
+    return Outbox(
+        deliverer,
+        refusal=Refused,
+        rules=OutboxRules(**rules),  # type: ignore[arg-type]
+        concurrency=concurrency,
+    )
 
 
 def kinds(events: list[CallEvent], call_id: str) -> list[str]:
@@ -157,7 +162,7 @@ async def test_calls_do_not_wait_for_each_other() -> None:
             left = await outbox.drain(0)
     assert left == tuple(entry("stuck"))
     assert len(deliverer.delivered) == 150
-    assert logs == [{"event": "outbox.not_drained", "log_level": "warning", "waiting": 3}]
+    assert logs == [{"event": "outbox.not_drained", "log_level": "warning", "waiting": 3, "durable": False}]
 
 
 async def test_concurrency_is_bounded() -> None:

@@ -1,0 +1,289 @@
+"""Keeps the outbox's file true, off the loop: what is put in while one transaction is written goes into the next.
+
+The disk never decides about calls: when it is full, read-only, damaged, locked or just does not answer, events go on
+in memory, this is said once, and all that was to be written is written when it can be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import structlog
+
+from ami2zammad.outbox.store import DEAD_LETTERS_KEPT, Contents, OutboxError, Row, Store, StoreTrouble, Transaction
+
+Sleep = Callable[[float], Awaitable[None]]
+_ResultT = TypeVar("_ResultT")
+
+PATIENCE: Final = 2.0
+"""Seconds that an event waits for the disk before it goes on without."""
+RETRY_AFTER: Final = 5.0
+"""Seconds between two attempts to write while the disk is in trouble."""
+LOOK_EVERY: Final = 2.0
+"""Seconds between two looks whether `ami2zammad outbox` has changed the file."""
+
+
+class Journal:
+    """The one who writes to a `Store`.
+
+    `written(ids)`: these rows are on disk now, or need not wait for it any longer. `everything()`: all that a new
+    file must hold. `taken_up(contents)`: a file that could not be opened at first is open now, and held this.
+    `edited(contents)`: another program has changed the file, which now holds this.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        sleep: Sleep,
+        written: Callable[[Iterable[int]], None],
+        everything: Callable[[], Transaction],
+        taken_up: Callable[[Contents], Awaitable[None]],
+        edited: Callable[[Contents], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._sleep = sleep
+        self._written = written
+        self._everything = everything
+        self._taken_up = taken_up
+        self._edited = edited
+        self._log = structlog.get_logger()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outbox")
+        self._pending = Transaction()
+        self._being_written = Transaction()
+        # What the file holds: there is nothing else to delete. Without that, a disk in trouble for weeks would leave a
+        # list of all that was delivered meanwhile.
+        self._rows_in_file: set[int] = set()
+        self._calls_in_file: set[str] = set()
+        # What was set aside and is not written yet.
+        self._dead: deque[int] = deque()
+        self._news = asyncio.Event()
+        self._read = False
+        self._at_once = False
+        self._renewed = False
+        self.problem = ""
+        """Why nothing can be written at the moment; empty: all is well."""
+        self.dead_letters = 0
+        """Events that are set aside."""
+
+    @property
+    def path(self) -> Path:
+        """The outbox's file."""
+        return self._store.path
+
+    async def open(self) -> Contents:
+        """Open the file and return what it holds; nothing where it cannot be read for now.
+
+        Raises `OutboxError` where that must end the bridge.
+        """
+        try:
+            contents = await self._claim_and_open()
+        except StoreTrouble as trouble:
+            await self._note_trouble(trouble)
+            return Contents()
+        except OutboxError:
+            await self.close()
+            raise
+        return contents
+
+    def put(self, row: Row) -> None:
+        """Write or rewrite a row soon."""
+        self._pending.put(row)
+        if row.set_aside_at is not None:
+            self.dead_letters += 1
+            self._dead.append(row.id)
+            if len(self._dead) > DEAD_LETTERS_KEPT:
+                self._pending.rows.pop(self._dead.popleft(), None)
+        self._news.set()
+
+    def delete(self, row_id: int) -> None:
+        """Delete a row soon."""
+        if row_id in self._rows_in_file or row_id in self._being_written.rows:
+            self._pending.delete(row_id)
+        else:
+            self._pending.rows.pop(row_id, None)
+        self._news.set()
+
+    def remember(self, calls: Mapping[str, str | None]) -> None:
+        """Keep, or forget, documents of live calls; written together with the rows put in the same turn of the loop."""
+        for call_id, document in calls.items():
+            if document is None and call_id not in self._calls_in_file and call_id not in self._being_written.calls:
+                self._pending.calls.pop(call_id, None)
+            else:
+                self._pending.calls[call_id] = document
+        self._news.set()
+
+    def concerns(self, row_id: int) -> bool:
+        """Say whether something about this row is still to be written."""
+        return any(row_id in one.rows or row_id in one.deleted for one in (self._pending, self._being_written))
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            if self.problem:
+                if not self._at_once:
+                    await self._sleep(RETRY_AFTER)
+                self._at_once = False
+                await self._recover()
+            elif self._news.is_set() or await self._within(asyncio.ensure_future(self._news.wait()), LOOK_EVERY):
+                self._news.clear()
+                await self._write()
+                # Where there is always something to write, nobody would ever look.
+                if not self.problem:
+                    await self._look()
+            else:
+                await self._look()
+
+    async def close(self) -> None:
+        """Write what is to be written, as far as possible, and close the file."""
+        if self._store.is_open and self._pending:
+            try:
+                await self._commit()
+            except StoreTrouble as trouble:
+                await self._note_trouble(trouble)
+        await self._in_thread(self._store.close)
+        self._store.release()
+        self._thread.shutdown(wait=False)
+
+    async def _claim_and_open(self) -> Contents:
+        await self._in_thread(self._store.claim)
+        contents = await self._in_thread(self._store.open)
+        self._read = True
+        self._note_contents(contents)
+        return contents
+
+    def _note_contents(self, contents: Contents) -> None:
+        self._rows_in_file = {row.id for row in contents.waiting}
+        self._calls_in_file = set(contents.calls)
+        self.dead_letters = contents.dead_letters
+
+    def _note_written(self, transaction: Transaction) -> None:
+        self._rows_in_file -= transaction.deleted
+        for row in transaction.rows.values():
+            (self._rows_in_file.add if row.set_aside_at is None else self._rows_in_file.discard)(row.id)
+        for call_id, document in transaction.calls.items():
+            (self._calls_in_file.add if document is not None else self._calls_in_file.discard)(call_id)
+        self._dead = deque(row.id for row in self._pending.rows.values() if row.set_aside_at is not None)
+
+    async def _write(self) -> None:
+        try:
+            if self._pending:
+                await self._commit()
+        except StoreTrouble as trouble:
+            await self._note_trouble(trouble)
+
+    async def _commit(self) -> None:
+        """Write what is pending. Raises `StoreTrouble`; then it is pending as before."""
+        transaction, self._pending = self._pending, Transaction()
+        self._being_written = transaction
+        try:
+            await self._patiently(self._store.commit, transaction)
+        except BaseException:
+            # If it was written in spite of this, it is written once more: that changes nothing. In a new one: when this
+            # is cancelled the thread still reads the old one.
+            again = Transaction()
+            again.follow(transaction)
+            again.follow(self._pending)
+            self._pending = again
+            raise
+        finally:
+            self._being_written = Transaction()
+        self._note_written(transaction)
+        self._written(transaction.rows)
+        self._note_recovery()
+
+    async def _recover(self) -> None:
+        try:
+            if not self._store.is_open:
+                first = not self._read
+                contents = await self._claim_and_open()
+                if first:
+                    await self._taken_up(contents)
+            await self._commit()
+        except StoreTrouble as trouble:
+            await self._note_trouble(trouble)
+        except OutboxError as error:
+            await self._note_trouble(StoreTrouble(str(error)))
+
+    async def _look(self) -> None:
+        """Take in what `ami2zammad outbox` has changed."""
+        try:
+            contents = await self._patiently(self._store.changed_by_others)
+        except StoreTrouble as trouble:
+            await self._note_trouble(trouble)
+            return
+        self._note_recovery()
+        if contents is not None:
+            self._note_contents(contents)
+            await self._edited(contents)
+
+    async def _note_trouble(self, trouble: StoreTrouble) -> None:
+        if not self.problem:
+            folder = self.path.parent
+            self._log.error(
+                "outbox.not_durable",
+                path=str(self.path),
+                problem=trouble.problem,
+                remedy=f"see to it that the bridge can write in {folder} and that there is space; until then it goes "
+                "on in memory, and what waits is lost if it ends",
+            )
+            # Nobody waits for a disk in trouble; what comes from now on does not begin to.
+            self._written([*self._being_written.rows, *self._pending.rows])
+        self.problem = trouble.problem
+        # A disk that damages the new file as well would be filled with damaged ones.
+        if trouble.damaged and not self._renewed:
+            await self._begin_anew(trouble)
+
+    async def _begin_anew(self, trouble: StoreTrouble) -> None:
+        """Keep the damaged file under another name, and have all that is known written into a new one."""
+        try:
+            kept = await self._in_thread(self._store.set_aside)
+        except StoreTrouble as again:
+            self.problem = again.problem
+            return
+        self._read = self._at_once = self._renewed = True
+        self._rows_in_file, self._calls_in_file = set(), set()
+        everything = self._everything()
+        everything.follow(self._pending)
+        self._pending = everything
+        self._log.error(
+            "outbox.damaged",
+            path=str(self.path),
+            problem=trouble.problem,
+            kept_as=str(kept),
+            remedy="a new one is begun; what only the damaged file holds may be read with `sqlite3 FILE .recover`",
+        )
+
+    def _note_recovery(self) -> None:
+        if self.problem:
+            self.problem = ""
+            self._renewed = False
+            self._log.info("outbox.durable", path=str(self.path))
+
+    async def _patiently(self, work: Callable[..., _ResultT], *arguments: object) -> _ResultT:
+        """Do `work` in the thread; events wait for it no longer if the disk does not answer for a while."""
+        result = asyncio.ensure_future(self._in_thread(work, *arguments))
+        while not await self._within(result, PATIENCE, cancel=False):
+            if self._being_written or self._pending.urgent:
+                await self._note_trouble(StoreTrouble("the disk does not answer"))
+                break
+        return await result
+
+    async def _in_thread(self, work: Callable[..., _ResultT], *arguments: object) -> _ResultT:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    async def _within(self, work: asyncio.Future[Any], seconds: float, *, cancel: bool = True) -> bool:
+        """Wait for `work`, for `seconds` at most; say whether it is done."""
+        timer: asyncio.Future[Any] = asyncio.ensure_future(self._sleep(seconds))
+        try:
+            await asyncio.wait({work, timer}, return_when=asyncio.FIRST_COMPLETED)
+            return work.done()
+        finally:
+            timer.cancel()
+            if cancel:
+                work.cancel()
