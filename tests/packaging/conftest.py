@@ -23,13 +23,25 @@ def release(request: pytest.FixtureRequest) -> str:
 
 def available(number: str) -> str:
     """Return *number* if that release of Debian can be had here; else skip the test, or fail in CI."""
+    reason = _obstacle(number)
+    if reason and in_ci():
+        pytest.fail(f"no Debian {number}, which CI must not do without: {reason}", pytrace=False)
+    if reason:
+        pytest.skip(f"no Debian {number} here: {reason}")
+    return number
+
+
+def _obstacle(number: str) -> str:
+    """Return why that release of Debian cannot be had here; empty if it can. It is unpacked if need be."""
+    known = Path("/proc/filesystems").read_text(encoding="utf-8").split()
+    missing = [kind for kind in ("overlay", "cgroup2") if kind not in known]
+    if missing:
+        return f"this kernel has no {' and no '.join(missing)}"
     try:
         rootfs.ensure_debian(number)
     except rootfs.RootfsUnavailable as error:
-        if in_ci():
-            pytest.fail(f"no Debian {number}, which CI must not do without: {error}", pytrace=False)
-        pytest.skip(f"no Debian {number} here: {error}")
-    return number
+        return str(error)
+    return ""
 
 
 @pytest.fixture(scope="session")

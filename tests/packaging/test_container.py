@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from ami2zammad import cli
 from ami2zammad.sandbox.pbx import PbxSandbox
 from ami2zammad.sandbox.zammad import ZammadSandbox
 from tests.e2e.conftest import in_ci
@@ -74,7 +73,6 @@ def test_the_image_adds_little_to_its_base(engine: Podman) -> None:
     assert 30e6 < size - base < 60e6
 
 
-@pytest.mark.skipif(not hasattr(cli, "_status"), reason="there is no `ami2zammad status` yet")
 async def test_the_health_check_tells_a_bridge_that_works_from_one_that_does_not(engine: Podman) -> None:
     async with PbxSandbox() as pbx, ZammadSandbox() as zammad:
         with socket.socket() as probe:
