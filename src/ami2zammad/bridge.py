@@ -36,7 +36,7 @@ from .control.screening import Screening
 from .logs import configure_logging
 from .ops.http import OpsServer
 from .outbox import Outbox, OutboxError, OutboxRules
-from .settings import ConfigurationError, Settings
+from .settings import RELOADED, ConfigurationError, Settings
 from .zammad.client import ZammadClient
 from .zammad.endpoint import ZammadEndpoint
 from .zammad.errors import EventRefused, ZammadError
@@ -340,7 +340,7 @@ class Bridge:
         return [
             name
             for name in type(settings).model_fields
-            if name not in {"agents", "zammad", "log"} and getattr(settings, name) != getattr(kept, name)
+            if name not in RELOADED and getattr(settings, name) != getattr(kept, name)
         ]
 
     def _tell(self, events: list[CallEvent]) -> None:
