@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Extra words for the demo (make demo ARGS=--help) or for pytest (make test ARGS='-k in_answer').
 ARGS ?=
 
-.PHONY: demo test check-code format lock clean
+.PHONY: demo test check-code format docs lock clean
 
 demo: $(VENV)/.run
 	PYTHONPATH=src $(BIN)/python -m ami2zammad demo $(ARGS)
@@ -21,6 +21,10 @@ check-code: $(VENV)/.ready
 format: $(VENV)/.ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Writes docs/configuration.md from the settings' own definitions.
+docs: $(VENV)/.ready
+	$(BIN)/python docs/configuration.py
 
 # What the bridge needs to run: locked versions with hashes.
 $(VENV)/.run: requirements/run.txt
