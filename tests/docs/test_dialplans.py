@@ -53,23 +53,28 @@ async def said_since(pbx: Asterisk, before: int, marker: str) -> str:
             await asyncio.sleep(0.02)  # a file tells nobody that it has grown
 
 
-async def test_a_real_asterisk_takes_every_example_without_a_word(asterisk: str) -> None:
+async def test_every_real_asterisk_takes_every_example_without_a_word(asterisks: list[str]) -> None:
     assert EXAMPLES
-    async with Asterisk.start(asterisk, files={"extensions_zammad.conf": SUBROUTINES}) as pbx:
-        log = pbx.folder / "log" / "messages"
-        for number, block in enumerate(EXAMPLES):
-            text = with_context(block)
-            (pbx.folder / "etc" / "extensions.conf").write_text(f"#include extensions_zammad.conf\n{text}")
-            before = log.stat().st_size
-            await pbx.cli("dialplan reload")
-            said = await said_since(pbx, before, f"example-{number}-")
-            assert not re.search(r"(?i)\b(warning|error)\b", said), f"{block}: {said}"
-            assert list(extensions(text)), block
-            for context, extension in extensions(text):
-                shown = await pbx.cli(f"dialplan show {context}")
-                assert f"'{extension}' =>" in shown, f"{block}: {extension}@{context}\n{shown}"
-            # The console fails for what is not there, and so does `cli`.
-            for application in set(re.findall(r"(?:,\d+,|,n,|\),)([A-Z][A-Za-z]+)\(", text)):
-                await pbx.cli(f"core show application {application}")
-            for function in set(re.findall(r"\$\{([A-Z]+)\(", text)):
-                await pbx.cli(f"core show function {function}")
+    for version in asterisks:
+        async with Asterisk.start(version, files={"extensions_zammad.conf": SUBROUTINES}) as pbx:
+            for number, block in enumerate(EXAMPLES):
+                await load(pbx, block, f"example-{number}-")
+
+
+async def load(pbx: Asterisk, block: Block, marker: str) -> None:
+    """Load an example: nothing must be complained of, and all of it must be there."""
+    text = with_context(block)
+    (pbx.folder / "etc" / "extensions.conf").write_text(f"#include extensions_zammad.conf\n{text}")
+    before = (pbx.folder / "log" / "messages").stat().st_size
+    await pbx.cli("dialplan reload")
+    said = await said_since(pbx, before, marker)
+    assert not re.search(r"(?i)\b(warning|error)\b", said), f"{block}: {said}"
+    assert list(extensions(text)), block
+    for context, extension in extensions(text):
+        shown = await pbx.cli(f"dialplan show {context}")
+        assert f"'{extension}' =>" in shown, f"{block}: {extension}@{context}\n{shown}"
+    # The console fails for what is not there, and so does `cli`.
+    for application in set(re.findall(r"(?:,\d+,|,n,|\),)([A-Z][A-Za-z]+)\(", text)):
+        await pbx.cli(f"core show application {application}")
+    for function in set(re.findall(r"\$\{([A-Z]+)\(", text)):
+        await pbx.cli(f"core show function {function}")
