@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Extra words for the demo (make demo ARGS=--help) or for pytest (make test ARGS='-k in_answer').
 ARGS ?=
 
-.PHONY: demo test check-code format docs lock clean
+.PHONY: demo test check-code format docs reliability lock clean
 
 demo: $(VENV)/.run
 	PYTHONPATH=src $(BIN)/python -m ami2zammad demo $(ARGS)
@@ -38,6 +38,11 @@ $(VENV)/.ready: $(VENV)/.run requirements/dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
+
+# Tries everything that can fail (some minutes), and writes what came of it into docs/reliability.md.
+reliability: $(VENV)/.ready
+	$(BIN)/python -m pytest tests/faults
+	$(BIN)/python -m tests.faults.report
 
 # Renews the locked versions (needs uv).
 lock:

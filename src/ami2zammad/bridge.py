@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal as unix_signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -26,6 +27,7 @@ from .asterisk.intake import EventIntake
 from .asterisk.reconnect import AmiFollower
 from .calls.directory import Agent, Directory
 from .calls.documents import UnreadableDocumentError
+from .calls.entry import LogEntry
 from .calls.events import Answer, CallEvent, Hangup, NewCall
 from .calls.numbers import NumberPlan
 from .calls.signalling import ChannelGone, DialRequested, Signal
@@ -33,18 +35,25 @@ from .calls.tracker import MOST_CHANNELS, CallTracker, TrackerRules
 from .control.control import CallControl, ControlRules, DialRefusedError
 from .control.numbers import EmergencyNumbers
 from .control.screening import Screening
-from .logs import configure_logging
-from .ops.http import OpsServer
+from .logs import Redaction, configure_logging
+from .ops.activity import Activity
+from .ops.notify import Notifier
+from .ops.state import AsteriskState, BridgeState, CallState, OutboxState, Problem, Stage, ZammadState
 from .outbox import Outbox, OutboxError, OutboxRules
 from .settings import RELOADED, ConfigurationError, Settings
 from .zammad.client import ZammadClient
 from .zammad.endpoint import ZammadEndpoint
 from .zammad.errors import EventRefused, ZammadError
+from .zammad.payloads import kind_of
+
+if TYPE_CHECKING:
+    from .ops.http import OpsServer
 
 # Questions to Asterisk under way at once: they are about callers in an IVR, nothing waits for them.
 _QUESTIONS_AT_ONCE: Final = 8
 # Seconds between two looks whether Asterisk has been away for too long.
 _LOOK_AROUND_EVERY: Final = 15.0
+_OUTBOX_REMEDY: Final = "Make outbox.path a file that can be written; the bridge keeps trying."
 
 Clock = Callable[[], float]
 
@@ -154,12 +163,16 @@ class Listener:
         self._questions: set[asyncio.Task[None]] = set()
         self._full = False
         self._untracked = 0
+        self.busy_since: float | None = None
+        """When it began with the signals that it is at; None while it waits for some."""
 
     async def run(self) -> None:
         """Listen until cancelled."""
         try:
             while True:
+                self.busy_since = None
                 batch = await self._next_signals()
+                self.busy_since = self._clock()
                 for signal in batch:
                     try:
                         # Apart from the signal: a fault in that must not lose what was due before it.
@@ -227,6 +240,14 @@ class Bridge:
         self._sleep = sleep
         self._settings = settings
         self._log = structlog.get_logger()
+        self._activity = Activity(clock)
+        self.notifier = Notifier.of_environment(os.environ)
+        """Tells systemd how the bridge is."""
+        self._secrets = set(settings.secrets())
+        self._redaction = Redaction(self._secrets)
+        self._started_at = clock()
+        self._pbx_address = f"{settings.asterisk.host}:{settings.asterisk.port}"
+        self._zammad_address = zammad_endpoint(settings).public_url.partition("/api/v1/cti/")[0]
         self._zammad = ZammadClient(zammad_endpoint(settings), on_failure=self._failed)
         self._tracker = CallTracker(tracker_rules(settings))
         self._control = CallControl(
@@ -236,12 +257,13 @@ class Bridge:
             session=lambda: self._follower.session,
             trouble=lambda: self._zammad.trouble,
             clock=clock,
+            count=self._activity.decided,
         )
         self._outbox: Outbox[Decision] = Outbox(
             self._zammad,
             refusal=EventRefused,
             rules=outbox_rules(settings),
-            on_reply=self._control.replied,
+            on_reply=self._replied,
             on_calls=self._resume_late,
             all_calls=self._tracker.documents,
             clock=clock,
@@ -266,7 +288,7 @@ class Bridge:
         self._unobserved_since: float | None = clock()
         self._look_again = asyncio.Event()
         self._fast_agi = _fast_agi_server(settings, self._control, self._log)
-        self._ops = _ops_server(settings, self._control)
+        self._ops = _ops_server(settings, self._control, self._state, self._activity, self._without_secrets)
 
     @property
     def fast_agi_port(self) -> int | None:
@@ -296,8 +318,11 @@ class Bridge:
                 group.create_task(self._end_what_nobody_sees(), name="unobserved"),
                 group.create_task(self._ask_again(), name="snapshot"),
             ]
+            notifying = group.create_task(self.notifier.run(self._state), name="notify")
             self._log.info("bridge.started")
             await stop.wait()
+            self.notifier.stopping()
+            await cancelled(notifying)
             self._log.info("bridge.stopping", waiting=self._outbox.waiting, live_calls=self._tracker.live_calls)
             # First those whom calls wait for: they go on without an answer.
             await listening.aclose()
@@ -308,9 +333,11 @@ class Bridge:
             await cancelled(outbox)
         self._log.info("bridge.stopped", undelivered=len(left))
 
-    def _failed(self, event: CallEvent, reason: str) -> None:
+    def _failed(self, event: CallEvent, reason: str, refused: bool) -> None:  # noqa: FBT001
+        self._activity.attempt_failed(event.call_id, kind_of(event), reason, refused=refused)
         self._control.failed(event, reason)
-        self._outbox.set_back(event, reason, alone=not self._zammad.trouble)
+        if not refused:
+            self._outbox.set_back(event, reason, alone=not self._zammad.trouble)
 
     def _resume(self, documents: Mapping[str, str]) -> None:
         """Go on with the calls that were live when the bridge ended."""
@@ -331,17 +358,25 @@ class Bridge:
     async def reload(self, settings: Settings) -> list[str]:
         """Use other settings from now on, as far as that can be done while calls are up.
 
-        These are the agents and all of `zammad`. Returns the names of other sections that differ: they need a restart.
+        These are the agents and all of `zammad`. Returns the names of other sections that differ from those of the
+        start: they need a restart.
         Raises `ZammadError` if the endpoint cannot be used; then nothing changes.
         """
         await self._zammad.use(zammad_endpoint(settings))
         self._tracker.use(directory_of(settings))
-        kept, self._settings = self._settings, settings
+        self._zammad_address = zammad_endpoint(settings).public_url.partition("/api/v1/cti/")[0]
+        # What was a secret stays one.
+        self._secrets.update(settings.secrets())
+        self._redaction = Redaction(self._secrets)
         return [
             name
             for name in type(settings).model_fields
-            if name not in RELOADED and getattr(settings, name) != getattr(kept, name)
+            if name not in RELOADED and getattr(settings, name) != getattr(self._settings, name)
         ]
+
+    def _replied(self, event: CallEvent, decision: Decision) -> None:
+        self._activity.delivered(event.call_id, kind_of(event), self._clock() - event.at)
+        self._control.replied(event, decision)
 
     def _tell(self, events: list[CallEvent]) -> None:
         self._outbox.remember(self._tracker.changes_with(events))
@@ -349,6 +384,8 @@ class Bridge:
             self._control.told(event)
             call = event if isinstance(event, NewCall) else event.call
             self._outbox.put(event, family=call.first_call_id)
+            if isinstance(event, Hangup):
+                self._activity.call_ended(event.call.direction.value, event.cause.value)
             # Last: whatever becomes of the line, Zammad gets the event.
             self._log_event(event)
 
@@ -381,13 +418,16 @@ class Bridge:
 
     async def _connected(self, session: AmiSession) -> None:
         """Learn what went on while nobody listened; the snapshot goes to the tracker among the signals."""
+        self.notifier.changed()
         snapshot = await session.snapshot()
         self._unobserved_since = None
         self._log.info("ami.snapshot", channels=len(snapshot.channels))
 
     async def _disconnected(self, reason: AsteriskError) -> None:
         """Keep all calls: Asterisk goes on with them, and the next snapshot tells which have ended."""
-        self._unobserved_since = self._clock()
+        # A session that gave no list of channels has observed nothing.
+        if self._unobserved_since is None:
+            self._unobserved_since = self._clock()
         self._log.info("calls.unobserved", reason=reason.code, live_calls=self._tracker.live_calls)
 
     async def _ask_again(self) -> None:
@@ -409,6 +449,59 @@ class Bridge:
             if since is not None and self._clock() - since >= limit and self._tracker.live_calls:
                 self._log.warning("calls.given_up", live_calls=self._tracker.live_calls, seconds=limit)
                 self._tell(self._tracker.give_up(self._clock()))
+
+    def _without_secrets(self, text: str) -> str:
+        return self._redaction.text(text)
+
+    def _state(self) -> BridgeState:
+        """Say how everything is, for operators."""
+        follower, intake, zammad, outbox = self._follower, self._intake, self._zammad, self._outbox
+        trouble = follower.trouble
+        return BridgeState(
+            now=self._clock(),
+            started_at=self._started_at,
+            instance=self._settings.instance,
+            asterisk=AsteriskState(
+                self._pbx_address,
+                follower.connected_since,
+                Problem(trouble.problem, trouble.remedy) if trouble is not None else None,
+                signals=intake.total,
+                waiting=intake.waiting,
+                full_count=intake.full_count,
+                reconnects=max(follower.connections - 1, 0),
+            ),
+            zammad=ZammadState(
+                self._zammad_address,
+                Problem(zammad.trouble, zammad.remedy) if zammad.trouble else None,
+            ),
+            outbox=OutboxState(
+                durable=outbox.durable,
+                waiting=outbox.waiting,
+                oldest_age=outbox.oldest_age if outbox.waiting else None,
+                dead_letters=outbox.dead_letters,
+                problem=Problem(f"events are in memory only: {outbox.problem}", _OUTBOX_REMEDY)
+                if outbox.problem
+                else None,
+            ),
+            calls=tuple(map(_call_state, self._tracker.open_entries)),
+            busy_since=self._listener.busy_since,
+        )
+
+
+def _call_state(entry: LogEntry) -> CallState:
+    answer, new_call = entry.answer_event, entry.new_call
+    stage = Stage.ARRIVING if new_call is None else Stage.RINGING if answer is None else Stage.ANSWERED
+    said = answer or new_call
+    return CallState(
+        call_id=entry.call_id,
+        direction=entry.direction.value,
+        from_number=entry.from_number,
+        to_number=entry.to_number,
+        users=(answer.user,) if answer is not None and answer.user else tuple(entry.users),
+        queue=entry.queue,
+        stage=stage,
+        since=said.at if said is not None else None,
+    )
 
 
 async def _listen(servers: contextlib.AsyncExitStack, server: FastAgiServer | OpsServer | None, setting: str) -> None:
@@ -439,13 +532,24 @@ def _fast_agi_server(settings: Settings, control: CallControl, log: FilteringBou
     return FastAgiServer(Screening(control, settings.control.caller_name).answer, host=host, port=port, log=log)
 
 
-def _ops_server(settings: Settings, control: CallControl) -> OpsServer | None:
+def _ops_server(
+    settings: Settings,
+    control: CallControl,
+    state: Callable[[], BridgeState],
+    activity: Activity,
+    clean: Callable[[str], str],
+) -> OpsServer | None:
     if not settings.ops.listen:
         return None
+    # Pages, metrics and an HTTP server take a while to load, and few bridges have all three.
+    from .ops.http import OpsServer  # noqa: PLC0415
+    from .ops.pages import Pages  # noqa: PLC0415
+
+    pages = Pages(state, activity, clean=clean)
     host, port = _address(settings.ops.listen)
     token = settings.ops.token
     secret = token.get_secret_value() if token is not None else ""
-    return OpsServer(host, port, token=secret, dial=control.dial, refusal=DialRefusedError)
+    return OpsServer(host, port, token=secret, dial=control.dial, refusal=DialRefusedError, pages=pages)
 
 
 class Outcome(Enum):
@@ -489,16 +593,19 @@ async def _reload_at(
 ) -> NoReturn:
     """Read the settings again at each SIGHUP, and use what can be used without a restart."""
     log = structlog.get_logger()
-    secrets = set(settings.secrets())
+    secrets, log_settings = set(settings.secrets()), settings.log
     while True:
         await hangups.wait()
         hangups.clear()
+        bridge.notifier.reloading()
         try:
             new = await asyncio.to_thread(reread)
             # What was a secret stays one.
             secrets |= set(new.secrets())
-            configure_logging(level=new.log.level, form=new.log.format, secrets=secrets)
+            configure_logging(level=log_settings.level, form=log_settings.format, secrets=secrets)
             restart_needed = await bridge.reload(new)
+            log_settings = new.log
+            configure_logging(level=log_settings.level, form=log_settings.format, secrets=secrets)
         except ConfigurationError as error:
             log.error("bridge.reload_failed", problems=list(error.problems), remedy="nothing was changed; correct them")  # noqa: TRY400
         except ZammadError as error:
@@ -507,3 +614,5 @@ async def _reload_at(
             log.exception("bridge.reload_failed", problems=["a fault of ami2zammad"], remedy="please report it")
         else:
             log.info("bridge.reloaded", agents=len(new.agents), restart_needed=restart_needed)
+        finally:
+            bridge.notifier.reloaded()

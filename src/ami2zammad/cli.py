@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import io
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,10 +26,13 @@ FAILED: Final = 1
 USAGE: Final = 2
 """The command line or the configuration is wrong; nothing was done."""
 
+_SANDBOX_ADDRESS: Final = "127.0.0.1", 8080
+_SANDBOX_LISTEN: Final = "127.0.0.1:8080"
+
 _EPILOG: Final = """\
 exit codes:
   0  fine
-  1  the command ran and found something wrong (check, demo, replay, record), or the bridge failed
+  1  the command ran and found something wrong (init, check, status, demo, replay, record), or the bridge failed
   2  the command line or the configuration cannot be used; nothing was done
 
 Settings come from the TOML file, then from AMI2ZAMMAD_<SECTION>__<KEY>, then from secret files
@@ -82,6 +86,8 @@ def _parser() -> argparse.ArgumentParser:
         help="settings (default: /etc/ami2zammad/ami2zammad.toml)",
     )
 
+    _add_init(commands, config)
+
     run = commands.add_parser("run", parents=[config], help="run the bridge until SIGTERM or Ctrl-C")
     run.set_defaults(command=_run)
 
@@ -92,7 +98,26 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="play recorded calls through the real bridge into a stand-in for Zammad")
     demo.add_argument("--speed", type=float, default=0.8, help="1: as fast as the calls were recorded (default: 0.8)")
+    demo.add_argument(
+        "--serve",
+        type=_address,
+        nargs="?",
+        const=_SANDBOX_ADDRESS,
+        metavar="ADDRESS:PORT",
+        help=f"show the caller log as a web page there until Ctrl-C (default: {_SANDBOX_LISTEN})",
+    )
     demo.set_defaults(command=_demo)
+
+    sandbox = commands.add_parser("sandbox", help="run a stand-in for Zammad, its caller log as a web page")
+    sandbox.add_argument(
+        "--listen",
+        type=_address,
+        default=_SANDBOX_ADDRESS,
+        metavar="ADDRESS:PORT",
+        help=f"where (default: {_SANDBOX_LISTEN}); everybody who reaches it sees the calls",
+    )
+    sandbox.add_argument("--token", type=_token, default="sandbox-token", help="the token of its endpoint's URL")
+    sandbox.set_defaults(command=_sandbox)
 
     dial = commands.add_parser(
         "dial", parents=[config], help="let the running bridge call an agent and then a number (click to dial)"
@@ -117,6 +142,17 @@ def _parser() -> argparse.ArgumentParser:
     outbox.add_argument("--json", action="store_true", help="print one JSON document")
     outbox.set_defaults(command=_outbox)
 
+    status = commands.add_parser(
+        "status", parents=[config], help="say how the running bridge is: connections, live calls, what waits"
+    )
+    status.add_argument("--watch", action="store_true", help="again every 2 seconds, until Ctrl-C")
+    form = status.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as one line of JSON, for programs")
+    form.add_argument(
+        "--check", action="store_true", help="say nothing if all is well; exit code 0 or 1, for health checks"
+    )
+    status.set_defaults(command=_status)
+
     replay = commands.add_parser(
         "replay", parents=[config], help="print what a recorded AMI stream would post to Zammad, as JSON lines"
     )
@@ -133,11 +169,64 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_init(commands: Any, config: argparse.ArgumentParser) -> None:  # noqa: ANN401 - argparse keeps the type private
+    init = commands.add_parser(
+        "init",
+        parents=[config],
+        allow_abbrev=False,
+        help="look at Asterisk, ask what is missing, write the settings and check them",
+        description=(
+            "Looks at Asterisk, asks what is missing, writes the settings and checks them. The AMI secret and Zammad's "
+            "endpoint are never given on the command line, which everybody can see: they are asked for without echo, "
+            "or come from files or from AMI2ZAMMAD_ASTERISK__SECRET and AMI2ZAMMAD_ZAMMAD__URL."
+        ),
+    )
+    init.add_argument("--host", help="Asterisk's host or address (default: 127.0.0.1)")
+    init.add_argument("--port", type=int, help="port of its manager interface (default: 5038)")
+    init.add_argument("--username", metavar="NAME", help="account in its manager.conf (default: ami2zammad)")
+    init.add_argument("--secret-file", type=Path, metavar="FILE", help="file with that account's secret")
+    init.add_argument("--url-file", type=Path, metavar="FILE", help="file with Zammad's endpoint, token and all")
+    init.add_argument("--tls", action="store_true", help="speak TLS with Asterisk")
+    init.add_argument(
+        "--ca-file", type=Path, metavar="FILE", help="certificates to trust for that (default: the system's)"
+    )
+    init.add_argument(
+        "--trunk",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="a channel that leads outside, such as PJSIP/sipgate; once for each (default: what seems to be one)",
+    )
+    init.add_argument(
+        "--agents",
+        choices=("all", "queues", "none"),
+        help="which agents to name in the settings (default: all; of more than 100, the members of queues)",
+    )
+    init.add_argument("--country", metavar="CC", help="country of national numbers (default: the machine's)")
+    init.add_argument("--outbound-prefix", metavar="DIGITS", help="dialled before an outside number (default: nothing)")
+    init.add_argument("--yes", action="store_true", help="ask nothing: take what is given, found or the default")
+    init.add_argument("--force", action="store_true", help="replace an existing file; it is kept with .bak at its end")
+    init.set_defaults(command=_init)
+
+
 def _seconds(text: str) -> float:
     seconds = float(text)
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError("must be more than 0")
     return seconds
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) >= 1 << 16:
+        raise argparse.ArgumentTypeError(f"must be address:port, such as {_SANDBOX_LISTEN}")
+    return host.strip("[]"), int(port)
+
+
+def _token(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._~-]+", text):
+        raise argparse.ArgumentTypeError("may have letters, digits, dot, dash, underscore and tilde")
+    return text
 
 
 def _settings(options: argparse.Namespace, fallback: Mapping[str, Any] | None = None) -> Settings | None:
@@ -154,6 +243,25 @@ def _settings(options: argparse.Namespace, fallback: Mapping[str, Any] | None = 
         return None
     configure_logging(level=settings.log.level, form=settings.log.format, secrets=settings.secrets())
     return settings
+
+
+def _init(options: argparse.Namespace) -> int:
+    from .admin.access import CannotInitError, NotReadyError  # noqa: PLC0415
+    from .admin.dialogue import Dialogue  # noqa: PLC0415
+    from .admin.init import Wishes, init  # noqa: PLC0415
+    from .settings import DEFAULT_CONFIG  # noqa: PLC0415
+
+    wishes = {name: value for name, value in vars(options).items() if name not in {"command", "yes", "trunk", "config"}}
+    wishes |= {"config": options.config or DEFAULT_CONFIG, "trunks": tuple(options.trunk)}
+    interactive = not options.yes and sys.stdin is not None and sys.stdin.isatty()
+    try:
+        return FINE if init(Wishes(**wishes), Dialogue(interactive=interactive)) else FAILED
+    except CannotInitError as error:
+        _complain(f"ami2zammad init: {error}")
+        return USAGE
+    except NotReadyError as error:
+        _complain(f"ami2zammad init: {error}")
+        return FAILED
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -188,7 +296,27 @@ def _demo(options: argparse.Namespace) -> int:
     if not options.speed > 0:
         _complain("ami2zammad demo: --speed must be more than 0")
         return USAGE
-    return FINE if asyncio.run(demo(speed=options.speed)) else FAILED
+    try:
+        return FINE if asyncio.run(demo(speed=options.speed, serve=options.serve)) else FAILED
+    except OSError as error:
+        _complain(f"ami2zammad demo: {error.strerror}; name another address: --serve 127.0.0.1:8081")
+        return FAILED
+
+
+def _sandbox(options: argparse.Namespace) -> int:
+    import asyncio  # noqa: PLC0415
+
+    from .sandbox.serving import sandbox  # noqa: PLC0415
+
+    host, port = options.listen
+    try:
+        asyncio.run(sandbox(host, port, options.token, sys.stdout))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _complain(f"ami2zammad sandbox: {error.strerror}; name another address: --listen 127.0.0.1:8081")
+        return FAILED
+    return FINE
 
 
 def _dial(options: argparse.Namespace) -> int:
@@ -247,6 +375,31 @@ def _use_outbox(options: argparse.Namespace, settings: Settings) -> int:
         _complain("ami2zammad outbox: no such event; `ami2zammad outbox` lists them")
         return FAILED
     return FINE
+
+
+def _status(options: argparse.Namespace) -> int:
+    from .admin.status import NoStatusError, check  # noqa: PLC0415
+
+    if options.check and options.watch:
+        _complain("ami2zammad status: --check looks once; leave out --watch")
+        return USAGE
+    settings = _settings(options)
+    if settings is None:
+        # Container engines know 0 and 1 only.
+        return FAILED if options.check else USAGE
+    try:
+        if options.check:
+            faults = check(settings)
+            for fault in faults:
+                _complain(f"ami2zammad status: {fault}")
+            return FAILED if faults else FINE
+        # The tables take a while to load, and a health check needs none.
+        from .admin.status_table import status  # noqa: PLC0415
+
+        return FINE if status(settings, as_json=options.json, watch=options.watch) else FAILED
+    except NoStatusError as error:
+        _complain(f"ami2zammad status: {error}")
+        return FAILED
 
 
 def _replay(options: argparse.Namespace) -> int:

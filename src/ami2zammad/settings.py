@@ -26,6 +26,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -53,6 +54,7 @@ _DEMANDS: Final = {
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
     "path_type": "must be the name of a file, in quotes",
+    "missing": "is missing",
 }
 
 
@@ -317,7 +319,10 @@ class ControlSettings(_Section):
 
 
 class OpsSettings(_Section):
-    """The HTTP port for operators and for programs on the same network."""
+    """The HTTP port for operators and for programs on the same network.
+
+    What it shows, and to whom, is in [operations.md](operations.md).
+    """
 
     listen: Annotated[Text, AfterValidator(_listen)] = Field(
         default="",
@@ -325,7 +330,7 @@ class OpsSettings(_Section):
     )
     token: Annotated[SecretStr, Field(min_length=16)] | None = Field(
         default=None,
-        description="Bearer token for POST /dial, 16 characters or more; without it there is no /dial.",
+        description="Token for POST /dial and for the status page off loopback, 16 characters or more.",
         examples=["a-long-random-one"],
     )
 
@@ -473,6 +478,22 @@ def load_settings(
     raise ConfigurationError(problems) from None
 
 
+def problems_of(values: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
+    """Return what is wrong with `values`, as a file would hold them, by place (see `name_of`).
+
+    That keys are missing is no problem, except in a block of a list. No text repeats a value.
+    """
+    try:
+        Settings(**values)
+    except ValidationError as error:
+        return {
+            tuple(str(part) for part in detail["loc"]): _demand(detail)
+            for detail in error.errors(include_url=False, include_input=False, include_context=True)
+            if detail["type"] != "missing" or any(isinstance(part, int) for part in detail["loc"])
+        }
+    return {}
+
+
 def _read_toml(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
@@ -554,13 +575,11 @@ def _explain(
     for detail in error.errors(include_url=False, include_input=False, include_context=True):
         where = tuple(str(part) for part in detail["loc"])
         # Agents come as a list: `agents.2.name` is the third [[agents]].
-        name = _name(where)
+        name = name_of(where)
         origin = _origin(where, origins) or str(file)
         in_list = any(part.isdigit() for part in where)
         variable = "" if in_list else f" or as {_PREFIX}{_NESTED.join(where).upper()}"
         match detail["type"]:
-            case "extra_forbidden":
-                text = f"unknown key{_did_you_mean(where[-1], _keys_beside(where))}"
             case "missing" if not tell_missing:
                 continue
             case "missing" if len(where) == 1:
@@ -568,15 +587,25 @@ def _explain(
                 text = f"section [{name}] is missing{absent}; it needs at least {' and '.join(required)}"
             case "missing":
                 text = f"is missing; set it in {file}{variable}"
-            case "value_error":
-                text = str(detail["ctx"]["error"])
-            case kind:
-                text = _DEMANDS.get(kind) or _sentence(detail["msg"])
+            case _:
+                text = _demand(detail)
         problems.append(f"{origin}: {name}: {text}" if where else f"{origin}: {text}")
     return problems
 
 
-def _name(where: Sequence[str]) -> str:
+def _demand(detail: ErrorDetails) -> str:
+    """Say what to change, in words of the file."""
+    where = tuple(str(part) for part in detail["loc"])
+    match detail["type"]:
+        case "extra_forbidden":
+            return f"unknown key{_did_you_mean(where[-1], _keys_beside(where))}"
+        case "value_error":
+            return str(detail["ctx"]["error"])
+        case kind:
+            return _DEMANDS.get(kind) or _sentence(detail["msg"])
+
+
+def name_of(where: Sequence[str]) -> str:
     """Return a setting's name as an administrator says it: `asterisk.port`, `agents[2].name` (the second one)."""
     name = "".join(f"[{int(part) + 1}]" if part.isdigit() else f".{part}" for part in where)
     return name.removeprefix(".") or "settings"

@@ -40,7 +40,9 @@ class Kind(Enum):
     DIALPLAN = auto()
     DIALPLAN_INCLUDE = auto()
     MANAGER = auto()
-    COMPOSE = auto()
+    YAML = auto()
+    DOCKERFILE = auto()
+    OUTPUT = auto()
     DRAWING = auto()
     UNKNOWN = auto()
 
@@ -108,7 +110,9 @@ def kind_of(text: str, info: str = "") -> Kind:
     """Return what a block of code is; `info` is the word behind its fence."""
     lines = _lines(text)
     signs = {
-        Kind.COMPOSE: info in {"yaml", "yml"},
+        Kind.YAML: info in {"yaml", "yml"} or re.match(r"[a-z_]+:\n", text) is not None,
+        Kind.DOCKERFILE: text.startswith(("FROM ", "HEALTHCHECK ")),
+        Kind.OUTPUT: text.startswith("Status: "),
         Kind.DRAWING: any(sign in text for sign in "►◄│─"),
         Kind.DIALPLAN: "exten =>" in text,
         Kind.DIALPLAN_INCLUDE: text.lstrip().startswith("#include"),

@@ -32,24 +32,25 @@ class Rule:
 
 RULES = (
     # Forms of a command, with words to replace. The real ones are below.
-    Rule(r"ami2zammad (run|demo|record|outbox \[show\|retry\|discard\]|(replay|record) FILE)", "synopsis"),
+    Rule(r"ami2zammad (run|demo|sandbox|record|outbox retry|outbox \[show\|retry\|discard\])", "synopsis"),
+    Rule(r"ami2zammad (replay|record) FILE", "synopsis"),
     Rule(r"ami2zammad dial EXTENSION NUMBER", "synopsis"),
     Rule(r"journalctl -g", why="an option that is explained"),
     Rule(r"python3 python3-venv make git", why="names of Debian's packages"),
     # The repository's own.
-    Rule(r"make (demo|test|format|docs)( ARGS='[^']*')?", "target", "CI and developers run them all the time"),
+    Rule(r"make (demo|test|format|docs)( ARGS=\S+)?", "target", "CI and developers run them all the time"),
+    Rule(r"make reliability", "target", "tries all faults, for minutes: tests/faults"),
     Rule(r"make lock", "target", "needs uv and the network, and changes the locked versions"),
     Rule(r"\.venv/bin/python bench/intake\.py", "script", "measures for minutes; bench/ is tried by its own tests"),
     # Installing.
     Rule(r"python3 -m venv /opt/ami2zammad", "run"),
     Rule(r"/opt/ami2zammad/bin/pip install (--require-hashes -r requirements/run\.txt|--no-deps \.)", "run"),
     Rule(r"ln -sf /opt/ami2zammad/bin/ami2zammad /usr/local/bin/", "run"),
-    Rule(r"install -d /etc/ami2zammad", "run"),
-    Rule(r"install -m 0600 config/ami2zammad\.toml /etc/ami2zammad/ami2zammad\.toml", "settings"),
-    Rule(r"ami2zammad init", "settings", "asks questions: tests/e2e/test_init.py answers them"),
+    Rule(r"ami2zammad init|AMI2ZAMMAD_\S+=… AMI2ZAMMAD_\S+=… ami2zammad init --yes .*", "settings"),
     Rule(r"install -m 0644 systemd/ami2zammad\.service /etc/systemd/system/", "run"),
     # The bridge's own commands, on the machine on which it runs.
     Rule(r"ami2zammad check", "check"),
+    Rule(r"ami2zammad status", "status"),
     Rule(r"ami2zammad --version", "run"),
     Rule(r"ami2zammad outbox( (show|retry|discard) (17|--all))?", "outbox"),
     Rule(r"ami2zammad record --redact case\.ami", "record"),
@@ -67,6 +68,7 @@ RULES = (
     Rule(r"asterisk -rvvv", why="an interactive console"),
     # systemd: there is none here. What the unit does is tried with a real one in tests/packaging.
     Rule(r"systemctl (enable --now|start|stop|restart|reload|status) ami2zammad", "service"),
+    Rule(r"systemctl status", why="an example of what it shows"),
     Rule(r"systemctl daemon-reload", why="needs systemd: tests/packaging"),
     Rule(r"systemd-analyze security ami2zammad", why="needs systemd: tests/packaging"),
     Rule(r"timedatectl", why="needs systemd; changes nothing"),

@@ -173,24 +173,22 @@ class World:
             raise CommandFailedError(f"{command}\nno log event is called so")
 
     async def settings(self, command: str) -> None:
-        """Put the settings there, and edit them as the reader is told to."""
-        if command.startswith("install"):
-            await self.run(command)
-        else:
-            self._inside("/etc/ami2zammad/ami2zammad.toml").write_text(
-                (ROOT / "config" / "ami2zammad.toml").read_text()
-            )
+        """Let `init` write the settings; where it would ask, it gets told. Then switch the operations port on."""
+        words = command.rpartition("ami2zammad init")[2] or " --yes --country DE --outbound-prefix 0"
+        secret = self._pbx.secrets[config.SHIPPED]
+        given = f"AMI2ZAMMAD_ASTERISK__SECRET={secret} AMI2ZAMMAD_ZAMMAD__URL={self._zammad.url}"
         file = self._inside("/etc/ami2zammad/ami2zammad.toml")
-        text = file.read_text()
+        # What is there may be of an earlier page: `init` would ask before it replaces it.
+        file.unlink(missing_ok=True)
+        await self.run(f"{given} ami2zammad init{words} --port {self._pbx.ami_port}")
+        before, heading, ops = file.read_text().partition("\n[ops]\n")
         for old, new in (
-            ("# port = 5038", f"port = {self._pbx.ami_port}"),
-            ('secret = "change-me"', f'secret = "{self._pbx.secrets[config.SHIPPED]}"'),
-            ("https://zammad.example.com/api/v1/cti/change-me", self._zammad.url),
-            ('# listen = ""\n# token = "a-long-random-one"', f'listen = "{self._ops}"\ntoken = "{TOKEN}"'),
+            ('# listen = ""', f'listen = "{self._ops}"'),
+            ('# token = "a-long-random-one"', f'token = "{TOKEN}"'),
         ):
-            assert old in text, old
-            text = text.replace(old, new)
-        file.write_text(text)
+            assert old in ops, ops
+            ops = ops.replace(old, new, 1)
+        file.write_text(before + heading + ops)
 
     async def account(self, command: str) -> None:
         """Give Asterisk the account, and change the secret in it."""
@@ -211,6 +209,11 @@ class World:
         text = await self.run(command)
         if "✗" in text or text.count("✓") < 5:
             raise CommandFailedError(f"{command}\n{text}")
+
+    async def status(self, command: str) -> None:
+        """Ask the running bridge how it is: well."""
+        await self._start()
+        await self.says_something(command)
 
     async def service(self, command: str) -> None:
         """Do what systemd would do with the bridge."""

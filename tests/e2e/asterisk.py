@@ -17,7 +17,7 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,8 @@ from tests.e2e.ami import PATIENCE, Ami, AmiError
 PBX_HOST = "127.0.0.1"
 TRUNK_HOST = "127.0.0.2"
 PHONE_HOST = "127.0.0.3"
+
+Files = Mapping[str, str] | Callable[[config.Settings], Mapping[str, str]]
 
 RTP_PORTS = 400
 """Each channel takes two; two hundred calls' worth at the same time."""
@@ -47,6 +49,8 @@ class Asterisk:
     sip_port: int
     trunk_port: int
     phone_ports: Mapping[str, int]
+    endpoints: frozenset[str]
+    """PJSIP endpoints without which it is not ready."""
     secrets: Mapping[str, str]
     """The AMI accounts: ``least`` (what the bridge is to live with), ``full`` (reads everything), ``rig``, and
     ``deaf`` and ``mute``, which have too few rights."""
@@ -56,11 +60,12 @@ class Asterisk:
     @classmethod
     @contextlib.asynccontextmanager
     async def start(
-        cls, version: str, *, dialplan: str = "", files: Mapping[str, str] | None = None
+        cls, version: str, *, dialplan: str = "", files: Files | None = None, trunk: str = "trunk"
     ) -> AsyncIterator[Asterisk]:
         """Run Asterisk *version* ("22" or "16") for the length of an ``async with``.
 
-        *dialplan* is added at the end of extensions.conf, *files* replace or add configuration files.
+        *dialplan* is added at the end of extensions.conf, *files* replace or add configuration files; a function of
+        the settings may make them, so that they know the ports. *trunk* is what they call the trunk's endpoint.
         Raises :class:`tests.e2e.rootfs.RootfsUnavailable` where this Asterisk cannot be had.
         """
         root = await asyncio.to_thread(rootfs.ensure, version)
@@ -72,6 +77,7 @@ class Asterisk:
             ami_port=_free_port(PBX_HOST, socket.SOCK_STREAM),
             sip_port=_free_port(PBX_HOST, socket.SOCK_DGRAM),
             trunk_port=_free_port(TRUNK_HOST, socket.SOCK_DGRAM),
+            endpoints=frozenset({*config.PHONES, trunk}),
             phone_ports={number: _free_port(PHONE_HOST, socket.SOCK_DGRAM) for number in config.PHONES},
             secrets={account: secrets.token_hex(8) for account in config.ACCOUNTS},
         )
@@ -130,28 +136,27 @@ class Asterisk:
                 texts += path.read_text(errors="replace").splitlines()[-lines:]
         return "\n".join(texts)
 
-    def _configure(self, dialplan: str, files: Mapping[str, str]) -> None:
+    def _configure(self, dialplan: str, files: Files) -> None:
         for name in ("etc", "log", "run", "spool", "db", "keys/keys", "moh"):
             (self.folder / name).mkdir(parents=True)
         # Ten seconds of silence, so that there is music on hold (and its events) as on a real PBX.
         (self.folder / "moh" / "silence.sln").write_bytes(bytes(2 * 8000 * 10))
         rtp_start = random.randrange(20000, 60000, 2)  # noqa: S311 - only to keep runs apart
         modules = next(self.root.glob("usr/lib/**/asterisk/modules"))
-        written = config.files(
-            config.Settings(
-                module_folder="/" + str(modules.relative_to(self.root)),
-                sip=f"{PBX_HOST}:{self.sip_port}",
-                ami_host=PBX_HOST,
-                ami_port=self.ami_port,
-                trunk=f"{TRUNK_HOST}:{self.trunk_port}",
-                trunk_host=TRUNK_HOST,
-                phones={number: f"{PHONE_HOST}:{port}" for number, port in self.phone_ports.items()},
-                rtp=(rtp_start, rtp_start + RTP_PORTS),
-                secrets=self.secrets,
-            )
+        settings = config.Settings(
+            module_folder="/" + str(modules.relative_to(self.root)),
+            sip=f"{PBX_HOST}:{self.sip_port}",
+            ami_host=PBX_HOST,
+            ami_port=self.ami_port,
+            trunk=f"{TRUNK_HOST}:{self.trunk_port}",
+            trunk_host=TRUNK_HOST,
+            phones={number: f"{PHONE_HOST}:{port}" for number, port in self.phone_ports.items()},
+            rtp=(rtp_start, rtp_start + RTP_PORTS),
+            secrets=self.secrets,
         )
+        written = config.files(settings)
         written["extensions.conf"] += "\n" + dialplan
-        for name, text in {**written, **files}.items():
+        for name, text in {**written, **(files(settings) if callable(files) else files)}.items():
             (self.folder / "etc" / name).write_text(text)
 
     async def _launch(self) -> None:
@@ -190,7 +195,7 @@ class Asterisk:
                 found = await self._control.collect("PJSIPShowEndpoints", "EndpointListComplete")
             except AmiError:  # "No endpoints found", or the module is not loaded
                 found = []
-            if {*config.PHONES, "trunk"} <= {one.get("ObjectName", "") for one in found}:
+            if self.endpoints <= {one.get("ObjectName", "") for one in found}:
                 return
             await asyncio.sleep(0.05)
 

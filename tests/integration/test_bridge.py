@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from ami2zammad.asterisk.errors import ConnectionLost
 from ami2zammad.bridge import Bridge
 from ami2zammad.sandbox.pbx import PbxSandbox
 from ami2zammad.sandbox.zammad import Fault, ZammadSandbox
@@ -93,11 +94,11 @@ async def test_a_call_that_goes_on_while_the_connection_is_down_is_told_once() -
     async with PbxSandbox() as pbx, ZammadSandbox() as zammad, bridged(pbx, zammad):
         await pbx.send(answered)
         await zammad.wait_for(lambda z: len(z.log) == 1 and z.log[0].state == "answer", 30)
-        pbx.channels = [
-            {"Channel": name, "Uniqueid": uniqueid, "Linkedid": zammad.log[0].call_id, "ChannelState": "6",
+        pbx.channels = {
+            uniqueid: {"Channel": name, "Uniqueid": uniqueid, "Linkedid": zammad.log[0].call_id, "ChannelState": "6",
              "Context": context, "Exten": "4930600100", "BridgeID": "b"}
             for name, uniqueid, context in _channels(answered)
-        ]  # fmt: skip
+        }  # fmt: skip
         pbx.cut()
         await pbx.wait_for(lambda: status_actions(pbx) == 2)
         await pbx.send(b"Event: HangupRequest" + end)
@@ -114,6 +115,25 @@ def _channels(stream: bytes) -> list[tuple[str, str, str]]:
         if headers.get("Event") == "Newchannel":
             channels.append((headers["Channel"], headers["Uniqueid"], headers["Context"]))
     return channels
+
+
+async def test_connections_that_show_no_channels_do_not_keep_entries_open() -> None:
+    """A PBX that lets the bridge in and then does not list its channels: nobody sees the calls."""
+    recording = (RECORDINGS / "in_answer_caller_hangs_up.ami").read_bytes()
+    until_answered = recording[recording.index(b"Event: Newchannel") : recording.index(b"Event: HangupRequest")]
+    time = FakeTime()
+    async with PbxSandbox() as pbx, ZammadSandbox() as zammad, asyncio.TaskGroup() as group:
+        settings = settings_for(pbx, zammad)
+        bridge, stop = Bridge(settings, clock=time.clock, sleep=time.sleep), asyncio.Event()
+        group.create_task(bridge.run(stop))
+        await pbx.wait_for(lambda: status_actions(pbx) == 1)
+        await pbx.send(until_answered)
+        await zammad.wait_for(lambda z: len(z.log) == 1 and z.log[0].state == "answer", 30)
+        for _ in range(5):
+            await bridge._disconnected(ConnectionLost("no list"))
+            await time.advance(settings.calls.unobserved_limit / 4)
+        await zammad.wait_for(lambda z: z.log[0].state == "hangup", 30)
+        stop.set()
 
 
 async def test_stopping_delivers_what_is_left_first() -> None:
@@ -140,11 +160,11 @@ async def test_calls_that_nobody_sees_any_more_are_ended_after_a_while_and_not_b
         # Connected, it never matters how long nothing happens.
         passed += 10_000
         await fake.advance(60)
-        pbx.channels = [
-            {"Channel": name, "Uniqueid": uniqueid, "Linkedid": zammad.log[0].call_id, "ChannelState": "6",
+        pbx.channels = {
+            uniqueid: {"Channel": name, "Uniqueid": uniqueid, "Linkedid": zammad.log[0].call_id, "ChannelState": "6",
              "Context": context, "Exten": "4930600100", "BridgeID": "b"}
             for name, uniqueid, context in _channels(answered)
-        ]  # fmt: skip
+        }  # fmt: skip
         pbx.greeting = None
         with capture_logs() as logs:
             pbx.cut()

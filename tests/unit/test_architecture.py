@@ -22,8 +22,8 @@ ALLOWED = {
     "ops": set[str](),
     "settings": set[str](),
     "logs": set[str](),
-    "sandbox": {"asterisk", "zammad", "calls", "bridge", "settings", "logs"},
-    "admin": {"asterisk", "zammad", "calls", "outbox", "bridge", "settings", "logs"},
+    "sandbox": {"asterisk", "zammad", "calls", "bridge", "settings", "logs", "ops"},
+    "admin": {"asterisk", "zammad", "calls", "outbox", "bridge", "settings", "logs", "ops"},
     "bridge": {"asterisk", "zammad", "calls", "outbox", "settings", "logs", "control", "ops"},
 }
 FREE = {"cli", "__main__", "__init__"}

@@ -34,7 +34,7 @@ def test_help_lists_the_commands_and_the_exit_codes(capsys: pytest.CaptureFixtur
         main(["--help"])
     assert ended.value.code == FINE
     text = capsys.readouterr().out
-    for word in ("run", "check", "demo", "replay", "record", "exit codes", "AMI2ZAMMAD_<SECTION>__<KEY>"):
+    for word in ("init", "run", "check", "demo", "replay", "record", "exit codes", "AMI2ZAMMAD_<SECTION>__<KEY>"):
         assert word in text
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from ami2zammad.calls.sides import DEFAULT_TRUNK_CONTEXTS
-from ami2zammad.settings import DEFAULT_CONFIG, ConfigurationError, Settings, load_settings
+from ami2zammad.settings import DEFAULT_CONFIG, ConfigurationError, Settings, load_settings, name_of, problems_of
 
 URL = "https://zammad.example.com/api/v1/cti/t0ken-of-zammad"
 LEAST = f"""
@@ -253,3 +253,18 @@ def test_any_file_gives_settings_or_a_configuration_error(
     with pytest.raises(ConfigurationError) as caught:
         load_settings(config, environ={}, secret_directories=[])
     assert all(caught.value.problems)
+
+
+def test_single_values_can_be_asked_about() -> None:
+    values = {
+        "asterisk": {"port": "s3cret-of-ami", "prot": 1},
+        "agents": [{"extension": "100"}, {"name": "Emma"}],
+        "ops": {"token": "t0ken-of-zammad"},
+    }
+    found = problems_of(values)
+    assert {name_of(place) for place in found} == {"asterisk.port", "asterisk.prot", "agents[2].extension", "ops.token"}
+    assert found["agents", "1", "extension"] == "is missing"
+    assert found["asterisk", "prot"] == "unknown key; did you mean port?"
+    assert "s3cret-of-ami" not in str(found)
+    assert "t0ken-of-zammad" not in str(found)
+    assert problems_of({"asterisk": {"port": 5038}}) == {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, TextIO
 
@@ -14,6 +14,7 @@ from ami2zammad.asterisk import actions
 from ami2zammad.asterisk.connection import AmiSession
 from ami2zammad.asterisk.errors import AsteriskError
 from ami2zammad.asterisk.events import event_name
+from ami2zammad.asterisk.survey import caller_numbers, existing_peers
 from ami2zammad.bridge import ami_endpoint, tracker_rules, zammad_endpoint
 from ami2zammad.calls.sides import Side, TrunkPatterns, base_name
 from ami2zammad.calls.signalling import Snapshot
@@ -138,12 +139,17 @@ async def _check_devices(session: AmiSession, settings: Settings) -> list[Findin
     rules = tracker_rules(settings)
     sides = TrunkPatterns(rules.trunks, rules.trunk_contexts)
     known = set(await _devices(session)) | {base_name(channel.name) for channel in snapshot.channels}
-    devices = sorted(device for device in known if sides.side_of(device, "") is not Side.PLUMBING)
+    known |= await existing_peers(session, _expected(settings, known) - known)
+    devices = sorted(device for device in known if sides.side_of(_channel(device), "") is not Side.PLUMBING)
     findings = _check_trunks(devices, snapshot, settings)
-    inside = [device for device in devices if sides.side_of(device, "") is Side.INSIDE]
+    inside = [device for device in devices if sides.side_of(_channel(device), "") is Side.INSIDE]
     endpoints = {device.partition("/")[2] for device in inside}
+    reached = set(endpoints)
+    if any(agent.extension not in endpoints for agent in settings.agents):
+        # An endpoint called after a person or a MAC address has its extension in its caller ID.
+        reached |= await caller_numbers(session, inside)
     for agent in settings.agents:
-        if agent.extension in endpoints:
+        if agent.extension in reached:
             findings.append(Finding("agent", f"{agent.extension} {agent.name}: device found"))
         else:
             remedy = f"set agents.extension to one of the devices: {_some(sorted(endpoints))}"
@@ -151,6 +157,18 @@ async def _check_devices(session: AmiSession, settings: Settings) -> list[Findin
     if not settings.agents:
         findings.append(Finding("agents", f"none configured; devices inside: {_some(inside)}"))
     return findings
+
+
+def _expected(settings: Settings, known: Collection[str]) -> set[str]:
+    """Return the channels that should be there by the settings, as far as these name technologies."""
+    trunks = {pattern for pattern in settings.asterisk.trunks if "/" in pattern}
+    technologies = {channel.partition("/")[0] for channel in (*known, *trunks)}
+    return trunks | {f"{technology}/{agent.extension}" for technology in technologies for agent in settings.agents}
+
+
+def _channel(device: str) -> str:
+    """Return the name of a channel of this device: what looks like a suffix in the device's own name must stay."""
+    return f"{device}-00000000"
 
 
 async def _devices(session: AmiSession) -> list[str]:
@@ -167,7 +185,7 @@ def _check_trunks(devices: Sequence[str], snapshot: Snapshot, settings: Settings
     findings = []
     for pattern in asterisk.trunks:
         names = TrunkPatterns([pattern], [])
-        matched = [device for device in devices if names.side_of(device, "") is Side.OUTSIDE]
+        matched = [device for device in devices if names.side_of(_channel(device), "") is Side.OUTSIDE]
         if matched:
             findings.append(Finding("trunk", f"{pattern} is {_some(matched)}"))
         else:

@@ -255,6 +255,16 @@ def originate(
     return OriginateRequest(headers, variables or {}, timeout)
 
 
+def listing(name: str, headers: Mapping[str, str] | None = None) -> Request:
+    """Ask for a list (`QueueStatus`, `PJSIPShowEndpoints` …) that is of no concern to the tracker."""
+    return Request(name, dict(headers or {}))
+
+
+def getvar(variable: str) -> Request:
+    """Ask for a global variable, or for what a function of the dialplan gives (needs `write`'s call or reporting)."""
+    return Request("Getvar", {"Variable": variable})
+
+
 def device_states() -> Request:
     """List the devices that Asterisk knows, with their states (needs `write`'s call or reporting)."""
     return Request("DeviceStateList")

@@ -82,6 +82,12 @@ class AmiFollower:
         self._unreachable = ""
         self.session: AmiSession | None = None
         """The session that stands at the moment."""
+        self.connected_since: float | None = None
+        """When it began; None without one."""
+        self.connections = 0
+        """How many there were, this one included."""
+        self.trouble: AsteriskError | None = None
+        """Why there is no session, or why the last one ended; None while one stands."""
 
     async def run(self) -> NoReturn:
         """Follow until cancelled; then log off and close."""
@@ -91,6 +97,7 @@ class AmiFollower:
                     self._endpoint, self._intake.put, clock=self._clock, sleep=self._sleep, tap=self._tap
                 )
             except AsteriskError as error:
+                self.trouble = error
                 self._report_unreachable(error)
                 if isinstance(error, LoginRefused):
                     # It will not get better by asking often, and fail2ban counts.
@@ -101,7 +108,9 @@ class AmiFollower:
             await self._sleep(self._backoff.delay())
 
     async def _follow(self, session: AmiSession) -> None:
-        since = self._clock()
+        since = self.connected_since = self._clock()
+        self.connections += 1
+        self.trouble = None
         self.session = session
         self._intake.attach(session)
         self._log.info("ami.connected", host=self._endpoint.host, port=self._endpoint.port, version=session.version)
@@ -114,9 +123,10 @@ class AmiFollower:
                 # An account with too few rights: it will not get better by asking often.
                 self._backoff.slowest()
         finally:
-            self.session = None
+            self.session = self.connected_since = None
             self._intake.detach()
             await session.close()
+        self.trouble = reason
         seconds = self._clock() - since
         self._log.warning(
             "ami.disconnected",

@@ -84,7 +84,8 @@ class CallControl:
     """Brings Zammad's decisions to live calls.
 
     `tell` hands events on to the outbox, `session` returns the AMI session that stands or None, `trouble` why Zammad
-    cannot be reached at the moment (empty: it can), `clock` is that of the signals.
+    cannot be reached at the moment (empty: it can), `clock` is that of the signals. `count` is told in one word what
+    became of asking about a call.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class CallControl:
         session: Callable[[], AmiSession | None],
         trouble: Callable[[], str],
         clock: Callable[[], float],
+        count: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._rules = rules
         self._tracker = tracker
@@ -103,6 +105,7 @@ class CallControl:
         self._session = session
         self._trouble = trouble
         self._clock = clock
+        self._count = count
         self._log = structlog.get_logger()
         # What each announced entry's newCall was answered, as long as the entry lives.
         self._decisions: dict[str, asyncio.Future[Verdict]] = {}
@@ -138,12 +141,14 @@ class CallControl:
             return
         seconds = self._clock() - event.at
         if seconds > self._rules.decision_timeout:
+            self._count("late")
             self._log.warning("control.late", call_id=event.call_id, decision="reject", seconds=round(seconds, 3))
             return
         channel = self._tracker.refuse(event)
         if channel:
             self._spawn(self._reject(channel, event.call_id))
         else:
+            self._count("too_late")
             self._log.info("control.too_late", call_id=event.call_id, decision="reject")
 
     def failed(self, event: CallEvent, reason: str) -> None:
@@ -153,6 +158,7 @@ class CallControl:
         """
         for call_id in list(self._asking):
             if call_id == event.call_id or self._trouble():
+                self._count("unavailable")
                 self._log.info("control.unavailable", call_id=call_id, reason=reason)
                 self._decide(call_id, Verdict(Status.UNAVAILABLE))
 
@@ -183,11 +189,13 @@ class CallControl:
     async def screen(self, uniqueid: str, *, number: str, queue: str = "", user: str = "", to: str = "") -> Verdict:
         """Ask Zammad about the call of the channel `uniqueid`, for `decision_timeout` seconds at most."""
         if number in self._rules.emergency or to in self._rules.emergency:
+            self._count("emergency")
             self._log.info("control.emergency", number=to or number)
             return Verdict(Status.EMERGENCY)
         deadline = self._clock() + self._rules.decision_timeout
         if self._session() is None and not self._tracker.knows(uniqueid):
             # Nobody will tell of that channel.
+            self._count("unavailable")
             return Verdict(Status.UNAVAILABLE)
         if not await self._becomes_known(uniqueid):
             self._log.warning("control.channel_unknown", uniqueid=uniqueid)
@@ -212,6 +220,7 @@ class CallControl:
             reply = self._decisions.get(new_call.call_id)
             trouble = self._trouble()
             if reply is None or (trouble and not reply.done()):
+                self._count("unavailable")
                 self._log.info("control.unavailable", call_id=new_call.call_id, reason=trouble)
                 return Verdict(Status.UNAVAILABLE)
             seconds = max(deadline - self._clock(), 0)
@@ -220,6 +229,7 @@ class CallControl:
         finally:
             self._asking.discard(new_call.call_id)
         if not reply.done():
+            self._count("timeout")
             self._log.warning("control.timeout", call_id=new_call.call_id, seconds=self._rules.decision_timeout)
             return Verdict(Status.TIMEOUT)
         return Verdict(Status.UNKNOWN) if reply.cancelled() else self._checked(reply.result(), new_call)
@@ -231,9 +241,13 @@ class CallControl:
             self._log.warning("control.number_refused", call_id=new_call.call_id)
             return Verdict(Status.OK)
         if isinstance(decision, Reject) and not self._tracker.refuse(new_call):
+            self._count("too_late")
             self._log.info("control.too_late", call_id=new_call.call_id, decision="reject")
             return Verdict(Status.OK)
-        self._log.info("control.decided", call_id=new_call.call_id, decision=type(decision).__name__.lower())
+        word = type(decision).__name__.lower()
+        if verdict.status is Status.OK:
+            self._count(word)
+        self._log.info("control.decided", call_id=new_call.call_id, decision=word)
         return replace(verdict, dialled=new_call.to_number)
 
     async def _becomes_known(self, uniqueid: str) -> bool:
@@ -257,6 +271,7 @@ class CallControl:
     # -- acting ---------------------------------------------------------------------------------------------
 
     async def _reject(self, channel: str, call_id: str) -> None:
+        self._count("rejected")
         self._log.info("control.rejected", call_id=call_id, channel=channel)
         await self._hang_up(channel, BUSY, call_id)
 
@@ -266,6 +281,7 @@ class CallControl:
             if session is not None:
                 await session.send(actions.hangup(channel, cause))
         except AsteriskError as error:
+            self._count("failed")
             self._log.warning("control.failed", call_id=call_id, problem=error.problem)
 
     async def _end_leg(self, leg: str) -> None:
@@ -285,6 +301,7 @@ class CallControl:
                 return
             if signal.number in self._rules.emergency:
                 events, new_call = self._tracker.ask_first(signal.uniqueid, self._clock(), to=signal.number)
+                self._count("emergency")
                 self._tell(events)
                 verdict = Verdict(Status.EMERGENCY)
             else:
@@ -330,9 +347,11 @@ class CallControl:
             if (await dialling.outcome()).answered:
                 return
         except ActionRefused as error:
+            self._count("failed")
             self._log.warning("control.failed", call_id=new_call.call_id, problem=error.problem)
         except AsteriskError as error:
             # Asterisk may well be dialling: it goes on without us, and nothing is sent a second time.
+            self._count("failed")
             self._log.warning("control.failed", call_id=new_call.call_id, problem=error.problem)
             return
         # The far side has not taken the call: who waits is told so, in the far side's words.
@@ -362,6 +381,7 @@ class CallControl:
         (new_call,) = [event for event in events if isinstance(event, NewCall)]
         try:
             if number in self._rules.emergency:
+                self._count("emergency")
                 self._tell(events)
                 verdict = Verdict(Status.EMERGENCY)
             else:
@@ -387,6 +407,7 @@ class CallControl:
         try:
             await (await session.originate(originate)).outcome()
         except AsteriskError as error:
+            self._count("failed")
             self._log.warning("control.failed", call_id=new_call.call_id, problem=error.problem)
         finally:
             # With a channel the call ends with it; without one nobody else would end the entry.

@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ami2zammad.bridge import Bridge
-from ami2zammad.calls.events import Cause
 from ami2zammad.logs import configure_logging
+from ami2zammad.sandbox.page import add_pages
 from ami2zammad.sandbox.pbx import PbxSandbox
+from ami2zammad.sandbox.rows import state, who
+from ami2zammad.sandbox.serving import until_interrupted
 from ami2zammad.sandbox.zammad import LogEntry, ZammadSandbox
 from ami2zammad.settings import (
     AgentSettings,
@@ -83,11 +85,18 @@ _CALLS: Final[dict[str, tuple[_Row, ...]]] = {
 }
 
 
-async def demo(*, speed: float) -> bool:
-    """Play all calls (`speed` 1: as recorded), show the caller log; return whether nothing is missing from it."""
+async def demo(*, speed: float, serve: tuple[str, int] | None = None) -> bool:
+    """Play all calls (`speed` 1: as recorded), show the caller log; return whether nothing is missing from it.
+
+    With `serve`, an address and a port, the caller log is a web page there until Ctrl-C. Raises OSError if that address
+    cannot be listened on.
+    """
     configure_logging(level="info", form="console")
     log = structlog.get_logger()
-    async with ZammadSandbox() as zammad, PbxSandbox() as pbx:
+    host, port = serve or ("127.0.0.1", 0)
+    async with ZammadSandbox(host=host, port=port, pages=add_pages) as zammad, PbxSandbox() as pbx:
+        if serve:
+            _say(f"The caller log, live: {zammad.base_url}/")
         log.info("demo.started", calls=len(_CALLS), zammad=zammad.base_url, pbx=f"127.0.0.1:{pbx.port}")
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
@@ -103,7 +112,15 @@ async def demo(*, speed: float) -> bool:
             except TimeoutError:
                 log.warning("demo.incomplete", rows=len(zammad.log), expected=len(expected))
             stop.set()
-        return _report(zammad.log, expected)
+        complete = _report(zammad.log, expected)
+        if serve:
+            _say(f"The caller log stays at {zammad.base_url}/ until Ctrl-C.")
+            await until_interrupted()
+        return complete
+
+
+def _say(text: str) -> None:
+    Console().print(text, style="bold", highlight=False)
 
 
 def _settings(pbx: PbxSandbox, zammad: ZammadSandbox) -> Settings:
@@ -159,12 +176,8 @@ def _report(log: Iterable[LogEntry], expected: list[_Row]) -> bool:
 
 def _row(entry: LogEntry) -> _Row:
     return _Row(
-        entry.direction, entry.from_, entry.to, _who(entry), entry.queue, entry.start_at is not None, entry.cause
+        entry.direction, entry.from_, entry.to, who(entry), entry.queue, entry.start_at is not None, entry.cause
     )
-
-
-def _who(entry: LogEntry) -> str:
-    return entry.from_comment if entry.direction == "out" else entry.to_comment
 
 
 def _table(entries: Iterable[LogEntry]) -> Table:
@@ -174,17 +187,9 @@ def _table(entries: Iterable[LogEntry]) -> Table:
     for heading in ("waited", "talked"):
         table.add_column(heading, justify="right")
     for entry in entries:
-        cells = [entry.direction, entry.from_, entry.to, _who(entry), entry.queue, _state(entry), entry.cause]
+        cells = [entry.direction, entry.from_, entry.to, who(entry), entry.queue, state(entry), entry.cause]
         table.add_row(*cells, _seconds(entry.waiting), _seconds(entry.talking))
     return table
-
-
-def _state(entry: LogEntry) -> str:
-    if entry.state != "hangup":
-        return "ringing" if entry.state == "newCall" else "in call"
-    if entry.start_at is not None:
-        return "answered"
-    return "passed on" if entry.cause == Cause.FORWARDED else "missed"
 
 
 def _seconds(value: float | None) -> str:

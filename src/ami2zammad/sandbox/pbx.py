@@ -6,6 +6,7 @@ For `ami2zammad demo` and for the tests; `run` never uses it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -45,11 +46,14 @@ class _Client:
 class PbxSandbox:
     """A server that speaks AMI like Asterisk 22; `async with` starts and ends it.
 
-    Good manners: the greeting, Login (plain and MD5), Challenge, Logoff, Ping, ListCommands, Status, Events, Hangup.
-    `actions` are those it got, in order; `channels` the headers of what a Status lists; `answers` adds actions or
-    changes them. Bad manners can be switched on at any time: `greeting` (any bytes, None: silent), `answering`
-    (False: actions are read and ignored), `md5` (False: no challenge), `segment` (everything goes out cut into
-    pieces of that many bytes); and see `send`, `cut`, `stall`.
+    Good manners: the greeting, Login (plain and MD5), Challenge, Logoff, Ping, ListCommands, Status, Events, Hangup,
+    Getvar, Setvar. `actions` are those it got, in order; `channels` the headers of what a Status lists, by Uniqueid;
+    `listings` the events that answer other actions (names in lower case); `variables` what Getvar gives; `answers` adds
+    actions or changes them; `denied` are those (in lower case) that the account may not run.
+
+    Bad manners can be switched on at any time: `greeting` (any bytes, None: silent), `answering` (False: actions are
+    read and ignored), `md5` (False: no challenge), `segment` (everything goes out cut into pieces of that many bytes);
+    and see `send`, `cut`, `stall`.
     """
 
     def __init__(
@@ -70,7 +74,10 @@ class PbxSandbox:
         self._changed = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
         self.actions: list[Headers] = []
-        self.channels: list[Headers] = []
+        self.channels: dict[str, Headers] = {}
+        self.listings: dict[str, list[Headers]] = {"devicestatelist": []}
+        self.variables: dict[str, str] = {}
+        self.denied: set[str] = set()
         self.connections = 0
         self.greeting: bytes | None = b"Asterisk Call Manager/11.0.0\r\n"
         self.answering = True
@@ -82,6 +89,8 @@ class PbxSandbox:
             "listcommands": self._list_commands,
             "status": self._status,
             "hangup": self._hangup,
+            "getvar": self._getvar,
+            "setvar": self._setvar,
         }
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -150,7 +159,7 @@ class PbxSandbox:
             if name == b"Status":
                 self._list(_headers(message))
             elif name == b"Hangup":
-                self._unlist(_headers(message))
+                self.channels.pop(_headers(message).get("Uniqueid", ""), None)
             if name in _NOT_PLAYED:
                 continue
             if before is not None and at > before:
@@ -161,21 +170,26 @@ class PbxSandbox:
         return played
 
     def _list(self, status: Headers) -> None:
-        self._unlist(status)
-        self.channels.append({name: value for name, value in status.items() if name not in _OF_THE_ANSWER})
-
-    def _unlist(self, headers: Headers) -> None:
-        self.channels = [channel for channel in self.channels if channel.get("Uniqueid") != headers.get("Uniqueid")]
+        listed = {name: value for name, value in status.items() if name not in _OF_THE_ANSWER}
+        self.channels[listed.get("Uniqueid", "")] = listed
 
     async def emit(self, event: str, headers: Mapping[str, str] | None = None) -> None:
         """Send one event to all who are logged in."""
         await self.send(_block({"Event": event, **(headers or {})}))
 
     async def send(self, raw: bytes) -> None:
-        """Send any bytes to all who are logged in, half a message say."""
-        for client in list(self._clients):
-            if client.logged_in:
+        """Send any bytes to all who are logged in, half a message say. Waits for those who are slow to read."""
+        clients = [client for client in self._clients if client.logged_in]
+        if self.segment is not None:
+            for client in clients:
                 await self._write(client, raw)
+            return
+        # To all before anybody is waited for: what a Status says next must not get there before this.
+        for client in clients:
+            client.writer.write(raw)
+        for client in clients:
+            with contextlib.suppress(OSError):  # it left; its own task takes note
+                await client.writer.drain()
 
     def cut(self) -> None:
         """Break all connections off, as a crash would."""
@@ -241,10 +255,12 @@ class PbxSandbox:
         elif action == "logoff":
             messages = [{"Response": "Goodbye", "Message": "Thanks for all the fish."}]
             goes_on = False
-        elif not client.logged_in:
+        elif not client.logged_in or action in self.denied:
             messages = [{"Response": "Error", "Message": "Permission denied"}]
         elif action in self.answers:
             messages = self.answers[action](headers)
+        elif action in self.listings:
+            messages = _listing(self.listings[action])
         else:
             messages = [{"Response": "Error", "Message": "Invalid/unknown command"}]
         await self._write(client, b"".join(_block(_after_first(message, action_id)) for message in messages))
@@ -259,25 +275,35 @@ class PbxSandbox:
         return headers.get("Secret") == self._secret
 
     def _list_commands(self, _: Headers) -> list[Headers]:
-        known = ["Login", "Logoff", "Challenge", *sorted(name.capitalize() for name in self.answers)]
+        allowed = {*self.answers, *self.listings} - self.denied
+        known = ["Login", "Logoff", "Challenge", *sorted(name.capitalize() for name in allowed)]
         names = {"Listcommands": "ListCommands"}
         commands = {names.get(name, name): "A command of the sandbox.  (Priv: <none>)" for name in known}
         return [{"Response": "Success", **commands}]
 
     def _status(self, headers: Headers) -> list[Headers]:
         wanted = headers.get("Channel")
-        listed = [channel for channel in self.channels if wanted in {None, channel.get("Channel")}]
+        listed = [channel for channel in self.channels.values() if wanted in {None, channel.get("Channel")}]
         if wanted is not None and not listed:
             return [{"Response": "Error", "Message": "No such channel"}]
-        start = {"Response": "Success", "EventList": "start", "Message": "Channel status will follow"}
-        events = [{"Event": "Status", "Privilege": "Call", **channel} for channel in listed]
-        end = {"Event": "StatusComplete", "EventList": "Complete", "ListItems": str(len(listed))}
-        return [start, *events, end]
+        return _listing([{"Event": "Status", "Privilege": "Call", **channel} for channel in listed], "StatusComplete")
 
     def _hangup(self, headers: Headers) -> list[Headers]:
-        if any(channel.get("Channel") == headers.get("Channel") for channel in self.channels):
+        if any(channel.get("Channel") == headers.get("Channel") for channel in self.channels.values()):
             return [{"Response": "Success", "Message": "Channel Hungup"}]
         return [{"Response": "Error", "Message": "No such channel"}]
+
+    def _getvar(self, headers: Headers) -> list[Headers]:
+        variable = headers.get("Variable", "")
+        return [{"Response": "Success", "Variable": variable, "Value": self.variables.get(variable, "")}]
+
+    def _setvar(self, headers: Headers) -> list[Headers]:
+        variable, value = headers.get("Variable", ""), headers.get("Value", "")
+        self.variables[variable] = value
+        done = {"Response": "Success", "Message": "Variable Set"}
+        device = variable.removeprefix("DEVICE_STATE(").removesuffix(")")
+        changed = {"Event": "DeviceStateChange", "Device": device, "State": value}
+        return [done] if device == variable else [done, changed]
 
     async def _write(self, client: _Client, data: bytes) -> None:
         size = self.segment or len(data) or 1
@@ -294,6 +320,11 @@ class PbxSandbox:
     async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
+
+
+def _listing(events: list[Headers], end: str = "ListComplete") -> list[Headers]:
+    start = {"Response": "Success", "EventList": "start", "Message": "A list will follow"}
+    return [start, *events, {"Event": end, "EventList": "Complete", "ListItems": str(len(events))}]
 
 
 def _headers(message: bytes) -> Headers:

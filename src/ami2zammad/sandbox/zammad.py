@@ -15,6 +15,7 @@ import itertools
 import json
 import math
 import re
+import socket
 import ssl
 import time
 from collections import deque
@@ -170,10 +171,11 @@ class _Failure(Exception):  # noqa: N818 - an HTTP reply, not an error of ours
 
 
 class ZammadSandbox:
-    """A Zammad on 127.0.0.1; an async context manager.
+    """A Zammad on `host`; an async context manager.
 
     `port` 0 takes a free one. `texts` chooses the wording of some errors. `caller_id_key` is the key that a dial
     reply uses: Zammad's documentation has both. `clock` gives seconds since the epoch. With `tls` it speaks https.
+    `pages` adds paths beside the endpoint's.
 
     All public attributes may be changed at any time.
     """
@@ -182,14 +184,17 @@ class ZammadSandbox:
         self,
         *,
         token: str = "sandbox-token",  # noqa: S107 - a token that opens nothing but this sandbox
+        host: str = "127.0.0.1",
         port: int = 0,
         agents: Iterable[Agent] = (),
         texts: Literal["2025", "older"] = "2025",
         caller_id_key: Literal["caller_id", "callerId"] = "caller_id",
         clock: Callable[[], float] = time.time,
         tls: ssl.SSLContext | None = None,
+        pages: Callable[[ZammadSandbox, web.Application], None] | None = None,
     ) -> None:
         self.token = token
+        self.host = host
         self.port = port
         self.agents = list(agents)
         self.texts = texts
@@ -211,6 +216,7 @@ class ZammadSandbox:
         self.requests: deque[Received] = deque(maxlen=REQUESTS_KEPT)
         self._clock = clock
         self._tls = tls
+        self._pages = pages
         self._rows: dict[str, LogEntry] = {}
         self._blocked: set[str] = set()
         self._routes: list[tuple[str, str]] = []
@@ -232,13 +238,20 @@ class ZammadSandbox:
 
     @property
     def base_url(self) -> str:
-        """Scheme, host and port."""
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+        """Scheme, host and port, as the bridge reaches them."""
+        host = socket.gethostname() if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - not opened here
+        named = f"[{host}]" if ":" in host else host
+        return f"{'https' if self._tls else 'http'}://{named}:{self.port}"
 
     @property
     def url(self) -> str:
         """The endpoint's URL, token included: what belongs in `zammad.url`."""
         return f"{self.base_url}/api/v1/cti/{self.token}"
+
+    @property
+    def now(self) -> float:
+        """Seconds of the sandbox's clock."""
+        return self._clock()
 
     @property
     def log(self) -> list[LogEntry]:
@@ -299,6 +312,8 @@ class ZammadSandbox:
             return
         self._closing = asyncio.Event()
         app = web.Application(client_max_size=1024 * 1024)
+        if self._pages is not None:
+            self._pages(self, app)
         app.router.add_route("*", "/{path:.*}", self._handle)
         # Handlers that hang on purpose end with `_closing`; there is nothing else to wait for.
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -308,7 +323,7 @@ class ZammadSandbox:
             raise RuntimeError("aiohttp made no server")
         try:
             loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(factory, "127.0.0.1", self.port, ssl=self._tls)
+            self._server = await loop.create_server(factory, self.host, self.port, ssl=self._tls)
         except OSError:
             await runner.cleanup()
             raise

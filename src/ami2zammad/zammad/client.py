@@ -76,8 +76,8 @@ class ZammadClient:
     """The CTI endpoint of one Zammad; an async context manager that may be shared by many tasks.
 
     `connections` bounds requests at a time. `sleep` and `rng` (jitter), and `transport` in place of HTTP, are there
-    for tests. `on_failure(event, reason)` is called after each attempt that failed, repeated or not. Entering
-    raises `BadEndpoint` if the CA file cannot be read.
+    for tests. `on_failure(event, reason, refused)` is called after each attempt that failed; it is
+    repeated unless `refused`. Entering raises `BadEndpoint` if the CA file cannot be read.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class ZammadClient:
         sleep: Sleep = asyncio.sleep,
         rng: random.Random | None = None,
         transport: _Exchange | None = None,
-        on_failure: Callable[[CallEvent, str], None] | None = None,
+        on_failure: Callable[[CallEvent, str, bool], None] | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._connections = connections
@@ -128,6 +128,12 @@ class ZammadClient:
         fault = self._circuit.fault
         return fault.reason if fault else ""
 
+    @property
+    def remedy(self) -> str:
+        """What to do about `trouble`, in one sentence; empty where there is nothing to do."""
+        fault = self._circuit.fault
+        return fault.remedy if fault else ""
+
     async def deliver(self, event: CallEvent) -> Decision:
         """Deliver `event`, trying until Zammad has it, and return what Zammad wants done about the call.
 
@@ -148,7 +154,7 @@ class ZammadClient:
         if judgement.verdict is Verdict.REFUSED:
             log.warning("zammad.refused", reason=judgement.reason, attempts=delivery.attempts)
             if self._on_failure is not None:
-                self._on_failure(event, judgement.reason)
+                self._on_failure(event, judgement.reason, True)
             raise EventRefused(
                 f"Zammad will not take the {kind_of(event)} of call {event.call_id}. {judgement.reason}",
                 reason=judgement.reason,
@@ -231,7 +237,7 @@ class ZammadClient:
             if delivery.contradictions >= CONTRADICTIONS:
                 return _poisonous(judgement, delivery.attempts)
         if self._on_failure is not None:
-            self._on_failure(delivery.event, judgement.reason)
+            self._on_failure(delivery.event, judgement.reason, False)
         log = self._log.bind(call_id=delivery.event.call_id, kind=kind_of(delivery.event))
         fields = {
             "attempts": delivery.attempts,

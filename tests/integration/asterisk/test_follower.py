@@ -99,6 +99,33 @@ async def test_delays_grow_and_are_short_again_after_a_session_that_lived(
     assert await following.backs_off() == 0.5
 
 
+async def test_how_the_connection_is_can_be_asked_at_any_time(
+    following: Following, pbx: PbxSandbox, time: FakeTime
+) -> None:
+    follower = following.follower
+
+    def standing() -> tuple[int, float | None, AsteriskError | None]:
+        return follower.connections, follower.connected_since, follower.trouble
+
+    assert standing() == (0, None, None)
+    await following.connected.get()
+    assert standing() == (1, time.clock(), None)
+    pbx.greeting = b"SSH-2.0-OpenSSH\r\n"
+    pbx.cut()
+    await following.disconnected.get()
+    assert follower.connected_since is None
+    assert follower.trouble is not None
+    assert follower.trouble.code == "connection_lost"
+    await following.backs_off()
+    await time.advance(0.5)
+    await following.backs_off()
+    assert follower.trouble.code == "not_ami"
+    pbx.greeting = b"Asterisk Call Manager/11.0.0\r\n"
+    await time.advance(1)
+    await following.connected.get()
+    assert standing() == (2, time.clock(), None)
+
+
 async def test_the_same_reason_is_reported_once(
     endpoint: AmiEndpoint, log: Any, capture: LogCapture, time: FakeTime, pbx: PbxSandbox
 ) -> None:

@@ -58,7 +58,7 @@ async def test_actions() -> None:
         assert b"\r\nListCommands: " in await client.ask(Action="ListCommands")
         assert b"unknown command" in await client.ask(Action="Originate")
         assert b"No such channel" in await client.ask(Action="Hangup", Channel="PJSIP/1")
-        pbx.channels.append({"Channel": "PJSIP/1", "Uniqueid": "1.1"})
+        pbx.channels["1.1"] = {"Channel": "PJSIP/1", "Uniqueid": "1.1"}
         assert b"Hungup" in await client.ask(Action="Hangup", Channel="PJSIP/1")
         assert b"EventList: start" in await client.ask(Action="Status")
         assert b"Event: Status\r\n" in await client.message()
@@ -123,3 +123,23 @@ async def test_bad_manners() -> None:
 async def test_a_port_needs_a_start() -> None:
     with pytest.raises(RuntimeError, match="not started"):
         _ = PbxSandbox().port
+
+
+async def test_lists_variables_and_what_may_not_be_asked() -> None:
+    async with PbxSandbox() as pbx, connected(pbx) as client:
+        pbx.listings["queuestatus"] = [{"Event": "QueueParams", "Queue": "support"}]
+        assert b"\r\nEventList: start" in await client.ask(Action="QueueStatus", ActionID="7")
+        assert await client.message() == b"Event: QueueParams\r\nActionID: 7\r\nQueue: support\r\n\r\n"
+        assert b"\r\nListItems: 1\r\n" in await client.message()
+
+        pbx.variables["DIALPLAN_EXISTS(incoming)"] = "1"
+        assert b"\r\nValue: 1\r\n" in await client.ask(Action="Getvar", Variable="DIALPLAN_EXISTS(incoming)")
+        assert b"Success" in await client.ask(Action="Setvar", Variable="X", Value="2")
+        assert b"\r\nValue: 2\r\n" in await client.ask(Action="Getvar", Variable="X")
+        assert b"Success" in await client.ask(Action="Setvar", Variable="DEVICE_STATE(Custom:x)", Value="INUSE")
+        assert await client.message() == b"Event: DeviceStateChange\r\nDevice: Custom:x\r\nState: INUSE\r\n\r\n"
+
+        pbx.denied |= {"queuestatus"}
+        assert b"Permission denied" in await client.ask(Action="QueueStatus")
+        assert b"Queuestatus" not in await client.ask(Action="ListCommands")
+        assert b"Invalid/unknown command" in await client.ask(Action="SIPpeers")

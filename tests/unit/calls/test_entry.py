@@ -22,6 +22,7 @@ def test_an_answer_announces_first_and_the_hangup_repeats_the_answering_number()
     assert isinstance(hangup, Hangup)
     assert hangup.answering_number == "emma@example.com"
     assert hangup.call is new
+    assert (one.new_call, one.answer_event) == (new, answer)
 
 
 def test_users_who_come_after_the_announcement_change_nothing() -> None:

@@ -100,6 +100,21 @@ def test_a_call_is_announced_when_the_settle_time_is_over() -> None:
     assert pbx.tracker.next_deadline is None
 
 
+def test_open_entries_are_those_without_a_hangup() -> None:
+    pbx = Pbx()
+    assert pbx.tracker.open_entries == []
+    pbx.call_in()
+    pbx.call_in("2.1")
+    assert [entry.announced for entry in pbx.tracker.open_entries] == [False, False]
+    pbx.dial("1.2", "PJSIP/100-00000002")
+    pbx.bridge("1.1", "1.2")
+    (answered,) = [entry for entry in pbx.tracker.open_entries if entry.answered]
+    assert (answered.call_id, answered.from_number) == ("1.1", CALLER)
+    pbx.end("1.1", "1.2")
+    assert [entry.call_id for entry in pbx.tracker.open_entries] == ["2.1"]
+    assert pbx.tracker.live_calls == 1
+
+
 def test_announced_on_arrival_it_has_no_users() -> None:
     pbx = Pbx(announce_on_arrival=True)
     new = the(pbx.call_in(), NewCall)
