@@ -40,7 +40,7 @@ from .ops.activity import Activity
 from .ops.notify import Notifier
 from .ops.state import AsteriskState, BridgeState, CallState, OutboxState, Problem, Stage, ZammadState
 from .outbox import Outbox, OutboxError, OutboxRules
-from .settings import ConfigurationError, Settings
+from .settings import RELOADED, ConfigurationError, Settings
 from .zammad.client import ZammadClient
 from .zammad.endpoint import ZammadEndpoint
 from .zammad.errors import EventRefused, ZammadError
@@ -371,7 +371,7 @@ class Bridge:
         return [
             name
             for name in type(settings).model_fields
-            if name not in {"agents", "zammad", "log"} and getattr(settings, name) != getattr(self._settings, name)
+            if name not in RELOADED and getattr(settings, name) != getattr(self._settings, name)
         ]
 
     def _replied(self, event: CallEvent, decision: Decision) -> None:

@@ -40,6 +40,9 @@ _PREFIX: Final = "AMI2ZAMMAD_"
 _NESTED: Final = "__"
 _DOCKER_SECRETS: Final = Path("/run/secrets")
 
+RELOADED: Final = frozenset({"agents", "zammad", "log"})
+"""The sections that SIGHUP reads again; the others need a restart."""
+
 
 # What pydantic says in words of Python, by its kind of error.
 _DEMANDS: Final = {
@@ -144,7 +147,12 @@ class _Section(BaseModel):
 
 
 class AsteriskSettings(_Section):
-    """Where Asterisk's manager interface is, and which channels lead outside."""
+    """Where Asterisk's manager interface is, and which channels lead outside.
+
+    Name the trunks by their channels (`trunks`) even where their contexts tell: after a restart the bridge sees
+    channels in whatever context they are by then. A trunk that is not named makes its calls internal, and nothing is
+    reported of those.
+    """
 
     host: Text = Field(default="127.0.0.1", min_length=1, description="Host name or address of the PBX.")
     port: int = Field(
@@ -152,115 +160,173 @@ class AsteriskSettings(_Section):
     )
     username: Text = Field(min_length=1, description="Name of the account in manager.conf.")
     secret: Annotated[SecretStr, AfterValidator(_one_line)] = Field(description="Secret of that account.")
-    tls: bool = Field(default=False, description="Speak TLS.")
+    tls: bool = Field(default=False, description="Speak TLS; wanted wherever the PBX is another machine.")
     ca_file: CertificateFile = Field(
         default=None,
         description="Certificates to trust (PEM); the system's if empty.",
         examples=["/etc/ssl/certs/pbx.pem"],
     )
-    auth: Literal["plain", "md5"] = Field(default="plain", description="md5 keeps the secret off the wire.")
+    auth: Literal["plain", "md5"] = Field(
+        default="plain", description="md5 keeps the secret off the wire where there is no TLS."
+    )
     trunks: tuple[Text, ...] = Field(
-        default=(), description="Globs on channel names that are trunks, such as PJSIP/trunk*."
+        default=(),
+        description="Globs on the names of channels that lead outside, without their -0000001a suffix: PJSIP/trunk*.",
     )
     trunk_contexts: tuple[Text, ...] = Field(
         default=("from-trunk*", "from-pstn*", "from-did*", "from-external*", "from-provider*"),
-        description="Globs on the context in which a trunk's channels are created.",
+        description="Likewise by globs on the context in which a trunk's channels are created.",
     )
     ping_interval: Seconds = Field(default=10.0, description="Seconds between two signs of life asked of Asterisk.")
     ping_timeout: Seconds = Field(
-        default=5.0, description="Seconds without an answer until the connection counts as dead."
+        default=5.0,
+        description="Seconds without an answer to that until the connection counts as dead and is made anew.",
     )
 
 
 class ZammadSettings(_Section):
-    """Where Zammad is, and how it wants to be told."""
+    """Where Zammad is, and how it wants to be told.
+
+    What to set up in Zammad itself is in [zammad.md](zammad.md).
+    """
 
     url: Annotated[SecretStr, AfterValidator(_cti_url)] = Field(
-        description="The endpoint of Integrations > CTI (generic), with its token."
+        description="The whole endpoint of Integrations > CTI (generic); its last part is a token, a secret."
     )
-    format: Literal["json", "form"] = Field(default="json", description="json is what Zammad recommends.")
-    timeout: Seconds = Field(default=5.0, description="Seconds that one request may take.")
+    format: Literal["json", "form"] = Field(
+        default="json", description="How events are written; json is what Zammad recommends."
+    )
+    timeout: Seconds = Field(
+        default=5.0, description="Seconds that one request may take; it is tried again after that, nothing is lost."
+    )
     ca_file: CertificateFile = Field(
         default=None,
         description="Certificates to trust (PEM); the system's if empty.",
         examples=["/etc/ssl/certs/zammad.pem"],
     )
-    verify_tls: bool = Field(default=True, description="Check Zammad's certificate.")
+    verify_tls: bool = Field(
+        default=True, description="Check Zammad's certificate; false lets anybody in between read token and numbers."
+    )
     queue_as_to: bool = Field(
-        default=False, description="Send the queue's name as `to`: popups by Caller Log Filter need it."
+        default=False,
+        description="Send the queue's name as `to`: popups by Caller Log Filter with queue names need it.",
     )
 
 
 class CallSettings(_Section):
-    """When and how calls are told."""
+    """When and how calls are told.
+
+    What a call looks like in Zammad is in [calls.md](calls.md).
+    """
 
     announce: Literal["ringing", "arrival"] = Field(
-        default="ringing", description="Announce inbound calls when it is known whom they are for, or at once."
+        default="ringing",
+        description="Announce inbound calls when it is known whom they are for, or at once, without names (arrival).",
     )
     settle: float = Field(
-        default=0.1, ge=0, le=10, description="Seconds to wait for the rest of a ring group before a call is announced."
+        default=0.1,
+        ge=0,
+        le=10,
+        description="Seconds to wait for the rest of a ring group before a call is announced, for all its names.",
     )
     voicemail_applications: tuple[Text, ...] = Field(
-        default=("VoiceMail",), description="Dialplan applications that take messages."
+        default=("VoiceMail",),
+        description="Dialplan applications that take messages: their calls stay on the agents' to-do list.",
     )
     unobserved_limit: Annotated[float, Field(ge=60, le=7 * 86400)] = Field(
         default=3600.0,
         description="Seconds without a connection to Asterisk after which calls that were up count as ended.",
     )
     ignore_contexts: tuple[Text, ...] = Field(
-        default=(), description="Globs on the context in which a call begins: such calls are never told."
+        default=(),
+        description="Globs on the context in which a call begins: such calls are never told (fax, door phone).",
     )
 
 
 class NumberSettings(_Section):
-    """How this PBX writes telephone numbers."""
+    """How this PBX writes telephone numbers.
 
-    country: Annotated[str, AfterValidator(_country)] = Field(default="DE", description="What national numbers mean.")
+    Zammad gets them in E.164 without `+`; the rules are in [calls.md](calls.md#numbers).
+    """
+
+    country: Annotated[str, AfterValidator(_country)] = Field(
+        default="DE", description="What national numbers mean: a country in two letters (ISO 3166)."
+    )
     outbound_prefix: Annotated[str, Field(pattern=r"^[0-9*#]{0,8}$")] = Field(
-        default="", description="What is dialled before an outside number."
+        default="", description="What is dialled before an outside number to get a line; it is taken off for Zammad."
     )
 
 
 class AgentSettings(_Section):
-    """One agent of the help desk."""
+    """One agent of the help desk.
 
-    extension: Text = Field(min_length=1, max_length=64, description="The agent's extension or endpoint name.")
+    One `[[agents]]` block for each. Without any, agents are called what the PBX calls their devices, and
+    `answeringNumber` is their extension.
+    """
+
+    extension: Text = Field(
+        min_length=1, max_length=64, description="The agent's extension or endpoint name: 100 for PJSIP/100."
+    )
     name: Text = Field(
         default="", max_length=250, description="The name to show; what the PBX calls the device if empty."
     )
     answering_number: Text = Field(
-        default="", max_length=250, description="What Zammad knows the agent by: e-mail, login or number."
+        default="",
+        max_length=250,
+        description="The phone field of the agent's user in Zammad: opens the profile there. The extension if empty.",
     )
-    number: Text = Field(default="", max_length=64, description="The agent's own outside number.")
+    number: Text = Field(
+        default="",
+        max_length=64,
+        description="The agent's own outside number: `from` of outbound calls. What the phone shows if empty.",
+    )
 
 
 class ControlSettings(_Section):
-    """What Zammad's replies may do to live calls. All of it is off by default."""
+    """What Zammad's replies may do to live calls. All of it is off by default.
 
-    reject: bool = Field(default=False, description="Hang up (busy) on callers that Zammad blocks.")
-    decision_timeout: Seconds = Field(default=3.0, description="Seconds that a call waits for Zammad at most.")
+    How the dialplan takes part, and what happens to a call when something breaks, is in [dialplan.md](dialplan.md).
+    """
+
+    reject: bool = Field(
+        default=False, description="Hang up (busy) on callers that Zammad blocks, if nobody has answered by then."
+    )
+    decision_timeout: Seconds = Field(
+        default=3.0, description="Seconds that a call waits for Zammad at most; then it goes on as if not asked."
+    )
     listen: Annotated[Text, AfterValidator(_listen)] = Field(
-        default="", description="Address of the FastAGI server that the dialplan asks; empty: none."
+        default="",
+        description="address:port of the FastAGI server that the dialplan asks; empty: none. Nobody else may reach it.",
     )
     emergency: tuple[Annotated[str, Field(pattern=r"^[0-9*#]{2,15}$")], ...] = Field(
         default=("110", "112", "911", "999"),
-        description="Numbers that are never held and never changed; the country's own are known.",
+        description="Numbers that are never held and never changed; the country's own are known as well.",
     )
-    caller_name: Text = Field(default="", max_length=80, description="Name to show with an overridden caller ID.")
-    originate: bool = Field(default=False, description="Dial for a dialplan that says UserEvent(ZammadDial).")
+    caller_name: Text = Field(
+        default="", max_length=80, description="Name to show with an overridden caller ID, instead of the agent's."
+    )
+    originate: bool = Field(
+        default=False,
+        description="Dial for a dialplan that says UserEvent(ZammadDial); the account then needs read = user.",
+    )
     originate_channel: Annotated[Text, AfterValidator(_channel_of_number)] = Field(
-        default="PJSIP/{number}@trunk", description="The channel that reaches an outside number."
+        default="PJSIP/{number}@trunk", description="The channel that reaches an outside number; has {number} in it."
     )
     agent_channel: Annotated[Text, AfterValidator(_channel_of_extension)] = Field(
-        default="PJSIP/{extension}", description="The channel that reaches an agent's phone (click to dial)."
+        default="PJSIP/{extension}",
+        description="The channel that reaches an agent's phone (click to dial); has {extension} in it.",
     )
 
 
 class OpsSettings(_Section):
-    """The HTTP port for operators and for programs on the same network."""
+    """The HTTP port for operators and for programs on the same network.
+
+    What it shows, and to whom, is in [operations.md](operations.md).
+    """
 
     listen: Annotated[Text, AfterValidator(_listen)] = Field(
-        default="", description="Address of the HTTP server; empty: none."
+        default="",
+        description="address:port of the HTTP server; empty: none. It has no TLS: loopback, or a proxy in front.",
     )
     token: Annotated[SecretStr, Field(min_length=16)] | None = Field(
         default=None,
@@ -270,28 +336,44 @@ class OpsSettings(_Section):
 
 
 class OutboxSettings(_Section):
-    """Where events wait until Zammad has them, and for how long."""
+    """Where events wait until Zammad has them, and for how long.
+
+    The file holds numbers and names of calls that Zammad does not have yet, and the live calls; it is readable by the
+    bridge's user only.
+    """
 
     path: Annotated[Path | None, BeforeValidator(_empty_is_none)] = Field(
         default=Path("/var/lib/ami2zammad/outbox.db"),
-        description="The file that keeps events and live calls over a restart; empty: in memory only.",
+        description="The file that keeps events and live calls over a restart; empty: in memory, lost at the end.",
     )
-    limit: int = Field(default=100_000, ge=100, le=1_000_000, description="Events that wait at most.")
+    limit: int = Field(
+        default=100_000,
+        ge=100,
+        le=1_000_000,
+        description="Events that wait at most; beyond that the oldest are set aside. A call has two or three.",
+    )
     max_age: Annotated[float, Field(ge=60, le=30 * 86400)] = Field(
-        default=86400.0, description="Seconds after which a call that Zammad has not heard of yet is set aside."
+        default=86400.0,
+        description="Seconds after which a call that Zammad has not heard of yet is set aside (`ami2zammad outbox`).",
     )
     drain_rate: Annotated[float, Field(gt=0, le=10_000)] = Field(
         default=100.0, description="Events a second that are caught up with after an outage; live calls go first."
     )
     shutdown_timeout: Annotated[float, Field(ge=0, le=600)] = Field(
-        default=10.0, description="Seconds that a bridge that stops tries to deliver what waits."
+        default=10.0,
+        description="Seconds that a bridge that stops tries to deliver what waits; the rest goes out later.",
     )
 
 
 class LogSettings(_Section):
-    """What is logged, and how."""
+    """What is logged, and how.
 
-    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="How much to log.")
+    All events are in [logs.md](logs.md).
+    """
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least important lines to log; the calls themselves are info."
+    )
     format: Literal["json", "console"] | None = Field(
         default=None,
         description="json: one object a line. Without it: console on a terminal, else json.",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,10 +15,8 @@ import structlog
 
 from ami2zammad import __version__
 from ami2zammad.cli import FAILED, FINE, USAGE, main
-from ami2zammad.settings import load_settings
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
-SAMPLE = Path(__file__).parents[2] / "config" / "ami2zammad.toml"
 
 
 @pytest.fixture(autouse=True)
@@ -118,27 +115,6 @@ def test_replay_of_something_else_says_so(content: bytes, tmp_path: Path, capsys
 def test_replay_of_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", str(tmp_path / "none.ami")]) == FAILED
     assert "none.ami" in capsys.readouterr().err
-
-
-def test_the_sample_configuration_is_accepted_and_says_the_defaults() -> None:
-    settings = load_settings(SAMPLE, environ={}, secret_directories=[])
-    assert settings.agents[0].answering_number == "emma.taylor@example.com"
-
-
-def test_what_the_sample_comments_out_is_the_default(tmp_path: Path) -> None:
-    setting = re.compile(r"# ([a-z_]+ = .*)")
-    lines = SAMPLE.read_text(encoding="utf-8").splitlines()
-    # Certificates and tokens have no default; everything else is uncommented.
-    shown = [match[1] if (match := setting.fullmatch(line)) else line for line in lines]
-    shown = [line for line in shown if not line.startswith(("ca_file", "token"))]
-    assert len([line for line in shown if line not in lines]) > 12
-    uncommented = tmp_path / "uncommented.toml"
-    uncommented.write_text("\n".join(shown), encoding="utf-8")
-    explicit = load_settings(uncommented, environ={}, secret_directories=[]).model_dump()
-    implicit = load_settings(SAMPLE, environ={}, secret_directories=[]).model_dump()
-    assert explicit["log"].pop("format") == "json"
-    assert implicit["log"].pop("format") is None
-    assert explicit == implicit
 
 
 def test_the_bridge_starts_without_what_only_other_commands_need() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class Agent:
     """An agent of the help desk.
 
-    `answering_number` is what Zammad knows the agent by (e-mail address, login or number); `number` is the
+    `answering_number` is what stands in the phone field of the agent in Zammad; `number` is the
     agent's own outside number. Both may be empty.
     """
 

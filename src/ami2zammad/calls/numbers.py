@@ -33,9 +33,14 @@ _WITHHELD: Final = frozenset(
 )
 _SEPARATORS: Final = re.compile(r"[\s().\-/]")
 _DIALLABLE: Final = re.compile(r"\+?[0-9*#]*[0-9][0-9*#]*")
+_CODE: Final = re.compile(r"[*#]")
 _WITH_INTERNATIONAL_PREFIX: Final = phonenumbers.CountryCodeSource.FROM_NUMBER_WITH_IDD
 # A number that no one could dial is no secret and no party; this only keeps absurd input small.
 _LONGEST: Final = 64
+# Digits of the shortest number that somebody outside could have, service numbers apart (Luxembourg has six).
+_SHORTEST: Final = 6
+# Digits of the longest number that is dialled without an area code: Berlin, Stockholm and Tokyo have eight.
+_LONGEST_LOCAL: Final = 8
 
 
 def is_diallable(text: str) -> bool:
@@ -43,16 +48,38 @@ def is_diallable(text: str) -> bool:
     return len(text) <= _LONGEST and _DIALLABLE.fullmatch(text) is not None
 
 
-@lru_cache(maxsize=4096)
-def _e164(digits: str, country: str) -> str | None:
-    """Return `digits` (with or without `+`) as E.164 without `+`, or None if they are no such number."""
+@lru_cache(maxsize=256)
+def _shortest(country: str) -> int:
+    """Return from how many digits on a number without `+`, `00` and trunk prefix may be one of `country`.
+
+    Shorter ones are extensions, service numbers or, where a trunk prefix (0, 8, 06 …) tells national from local
+    numbers, local ones: nobody can tell which area they are in, and a guess would name somebody else.
+    """
     metadata = phonenumbers.PhoneMetadata.metadata_for_region(country)
+    if metadata is None or metadata.national_prefix is None or metadata.fixed_line is None:
+        return _SHORTEST
+    lengths = metadata.fixed_line.possible_length
+    # Where all have the same length (Belgium, Liechtenstein …), there is no shorter, local way to write one.
+    return int(lengths[0]) if len(lengths) == 1 else _LONGEST_LOCAL + 1
+
+
+@lru_cache(maxsize=4096)
+def _e164(digits: str, country: str, *, assigned: bool = True) -> str | None:
+    """Return `digits` (with or without `+`) as E.164 without `+`, or None if they are no such number.
+
+    `assigned` False also takes numbers that the country has not given out, if they begin with its trunk prefix.
+    """
+    metadata = phonenumbers.PhoneMetadata.metadata_for_region(country)
+    trunk_prefix = (metadata.national_prefix if metadata is not None else None) or ""
+    if not digits.startswith("+"):
+        with_prefix = digits.startswith("0") or (trunk_prefix != "" and digits.startswith(trunk_prefix))
+        if len(digits) < (_SHORTEST if with_prefix else _shortest(country)):
+            return None
     # Where national numbers begin with a trunk prefix (0 in most of Europe), one without it is
     # international already; where they do not (North America, Spain), the national reading comes first.
-    prefixed = metadata is not None and metadata.national_prefix == "0"
     if digits.startswith("+"):
         readings = [digits]
-    elif digits.startswith("0") or not prefixed:
+    elif digits.startswith("0") or trunk_prefix != "0":
         readings = [digits, "+" + digits]
     else:
         readings = ["+" + digits, digits]
@@ -63,6 +90,8 @@ def _e164(digits: str, country: str) -> str | None:
             continue
         # Who writes + or 00 means it; anything else must be a number that the country has given out.
         explicit = digits.startswith("+") or number.country_code_source == _WITH_INTERNATIONAL_PREFIX
+        if not assigned and trunk_prefix and digits.startswith(trunk_prefix) and reading == digits:
+            explicit = True
         if phonenumbers.is_valid_number(number) or (explicit and phonenumbers.is_possible_number(number)):
             return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)[1:]
     return None
@@ -89,15 +118,25 @@ class NumberPlan:
         digits = _SEPARATORS.sub("", number)
         if not is_diallable(digits):
             return number[:_LONGEST]
-        return _e164(digits, self.country) or digits.removeprefix("+")
+        if _CODE.search(digits):
+            # A feature code, perhaps with a number behind it (*31#, #21*…): no number that somebody has.
+            return digits
+        # A country gives out numbers faster than any library learns of them. Zammad takes what begins with 0 for a
+        # German number, so a number that is not known yet is still better off with its own country in front.
+        return _e164(digits, self.country) or _e164(digits, self.country, assigned=False) or digits.removeprefix("+")
 
     def is_known(self, number: str) -> bool:
         """Say whether `number` is one that its country has given out: no extension, no code, no misreading."""
         digits = _SEPARATORS.sub("", number)
-        return number not in self.extensions and is_diallable(digits) and _e164(digits, self.country) is not None
+        if number in self.extensions or not is_diallable(digits) or _CODE.search(digits):
+            return False
+        return _e164(digits, self.country) is not None
 
     def dialled(self, number: str) -> str:
         """Return an outside number that was dialled, without the line prefix, for Zammad."""
+        # An emergency number can be dialled with and without the prefix, and may begin with it: 000 in Australia.
+        if phonenumbers.is_emergency_number(number, self.country):
+            return number
         if self.outbound_prefix and number not in self.extensions:
             number = number.removeprefix(self.outbound_prefix) or number
         return self.party(number)

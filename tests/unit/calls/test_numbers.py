@@ -29,6 +29,37 @@ GERMANY = NumberPlan(country="DE", outbound_prefix="0", extensions=frozenset({"1
         ("ES", "912345678", "34912345678"),
         ("IT", "0612345678", "390612345678"),
         ("GB", "02079460000", "442079460000"),
+        ("AT", "0043 664 1234567", "436641234567"),
+        ("AU", "0412345678", "61412345678"),
+        ("AU", "0011 49 17699999999", "4917699999999"),
+        ("BE", "025551234", "3225551234"),
+        ("BE", "25551234", "3225551234"),
+        ("BR", "0 21 11 91234-5678", "5511912345678"),
+        ("CA", "(416) 555-1234", "14165551234"),
+        ("CN", "13812345678", "8613812345678"),
+        ("CZ", "212345678", "420212345678"),
+        ("DK", "32123456", "4532123456"),
+        ("FI", "0912345678", "358912345678"),
+        ("FR", "+33 (0)1 23 45 67 89", "33123456789"),
+        ("HU", "06301234567", "36301234567"),
+        ("IE", "012345678", "35312345678"),
+        ("IN", "9876543210", "919876543210"),
+        ("IT", "3331234567", "393331234567"),
+        ("JP", "010 49 17699999999", "4917699999999"),
+        ("JP", "09012345678", "819012345678"),
+        ("LI", "2345678", "4232345678"),
+        ("LU", "240891", "352240891"),
+        ("MX", "5512345678", "525512345678"),
+        ("NL", "0201234567", "31201234567"),
+        ("NO", "22123456", "4722123456"),
+        ("PL", "221234567", "48221234567"),
+        ("PT", "212345678", "351212345678"),
+        ("RU", "89161234567", "79161234567"),
+        ("RU", "8104917699999999", "4917699999999"),
+        ("SE", "0812345678", "46812345678"),
+        ("SG", "61234567", "6561234567"),
+        ("TR", "05321234567", "905321234567"),
+        ("ZA", "0821234567", "27821234567"),
     ],
 )
 def test_a_number_becomes_e164_whatever_way_the_country_writes_it(country: str, written: str, expected: str) -> None:
@@ -38,6 +69,57 @@ def test_a_number_becomes_e164_whatever_way_the_country_writes_it(country: str, 
 @pytest.mark.parametrize("written", ["100", "*97", "112", "110", "4930600", "60010"])
 def test_extensions_feature_codes_and_short_numbers_stay_as_they_are(written: str) -> None:
     assert GERMANY.party(written) == written
+
+
+@pytest.mark.parametrize(
+    ("country", "written"),
+    [
+        ("DE", "1641"),  # extensions, which look like area codes to those who do not know better
+        ("DE", "89618"),
+        ("LU", "3201"),
+        ("FI", "27611"),
+        ("DE", "600100"),  # local numbers: nobody says which town
+        ("DE", "7654321"),
+        ("AT", "5123456"),
+        ("SE", "8541208"),
+        ("US", "5551234"),
+        ("DE", "116117"),  # service numbers
+        ("GB", "118500"),
+        ("AU", "131114"),
+        ("FR", "3949"),
+        ("NO", "02800"),
+        ("US", "*672125551234"),  # feature codes with a number behind them
+        ("DE", "*31#017699999999"),
+        ("DE", "*21*017699999999#"),
+        ("DE", "017699999999#"),
+    ],
+)
+def test_what_is_nobodys_number_is_not_turned_into_one(country: str, written: str) -> None:
+    plan = NumberPlan(country=country)
+    assert plan.party(written) == written
+    assert not plan.is_known(written)
+
+
+@pytest.mark.parametrize(
+    ("country", "number"),
+    [
+        *(("DE", "112"), ("DE", "110"), ("AT", "144"), ("CH", "117"), ("FR", "15"), ("GB", "999"), ("US", "911")),
+        *(("AU", "000"), ("NZ", "111"), ("JP", "119"), ("IN", "108"), ("BR", "190"), ("PL", "998"), ("RU", "01")),
+    ],
+)
+def test_emergency_numbers_stay_as_they_are_with_and_without_a_line_prefix(country: str, number: str) -> None:
+    for prefix in ("", "0", "9"):
+        plan = NumberPlan(country=country, outbound_prefix=prefix)
+        assert plan.party(number) == number
+        assert plan.dialled(number) == number
+        assert plan.dialled(prefix + number) == number
+
+
+def test_a_number_that_the_library_does_not_know_yet_is_still_one_of_its_country() -> None:
+    israel = NumberPlan(country="IL")
+    assert israel.party("0501234567") == "972501234567"
+    # But nothing is concluded from it: it may as well be a number with a line prefix in front.
+    assert not israel.is_known("0501234567")
 
 
 @pytest.mark.parametrize("written", ["", "<unknown>", "anonymous", "Anonymous", "unavailable", "Restricted", " "])

@@ -1,0 +1,30 @@
+"""Every command of the documentation, run for real: on a machine of its own, with a real Asterisk and real calls."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.docs import pages, rules
+from tests.docs.world import World
+
+pytestmark = pytest.mark.e2e
+
+
+async def test_every_command_does_what_the_documentation_says(asterisk: str) -> None:
+    """A reader goes through the pages from top to bottom; the README comes first and installs the bridge."""
+    failures: list[str] = []
+    done = 0
+    async with World.open(asterisk) as world:
+        for command in pages.commands():
+            rule = rules.rule_for(command)
+            if rule is None or not rule.does:
+                continue
+            try:
+                await getattr(world, rule.does)(command.text)
+            except (AssertionError, TimeoutError) as error:
+                failures.append(f"{command}\n    {type(error).__name__}: {error}")
+            done += 1
+            if command.page == "README.md" and "enable --now" in command.text:
+                await world.live_a_little()
+    assert not failures, "\n\n".join(failures)
+    assert done > 50
