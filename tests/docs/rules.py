@@ -47,7 +47,12 @@ RULES = (
     Rule(r"/opt/ami2zammad/bin/pip install (--require-hashes -r requirements/run\.txt|--no-deps \.)", "run"),
     Rule(r"ln -sf /opt/ami2zammad/bin/ami2zammad /usr/local/bin/", "run"),
     Rule(r"ami2zammad init|AMI2ZAMMAD_\S+=… AMI2ZAMMAD_\S+=… ami2zammad init --yes .*", "settings"),
-    Rule(r"install -m 0644 systemd/ami2zammad\.service /etc/systemd/system/", "run"),
+    Rule(
+        r"install -m 0644 systemd/ami2zammad\.(service|sysusers) /etc/(systemd/system/|sysusers\.d/ami2zammad\.conf)",
+        "run",
+    ),
+    Rule(r"install -d -m 2750 -g ami2zammad /etc/ami2zammad", "run"),
+    Rule(r"systemd-sysusers ami2zammad\.conf", why="needs systemd: tests/packaging"),
     # The bridge's own commands, on the machine on which it runs.
     Rule(r"ami2zammad check", "check"),
     Rule(r"ami2zammad status", "status"),

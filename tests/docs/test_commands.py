@@ -9,16 +9,22 @@ from tests.docs.world import World
 
 pytestmark = pytest.mark.e2e
 
+CHANGES_SOMETHING = {"run", "settings", "account", "service"}
+"""What is done again wherever it stands; the rest only looks, and once is enough for the same words."""
+
 
 async def test_every_command_does_what_the_documentation_says(asterisk: str) -> None:
     """A reader goes through the pages from top to bottom; the README comes first and installs the bridge."""
     failures: list[str] = []
+    looked: set[tuple[str, str]] = set()
     done = 0
     async with World.open(asterisk) as world:
         for command in pages.commands():
             rule = rules.rule_for(command)
-            if rule is None or not rule.does:
+            if rule is None or not rule.does or (rule.does, command.text) in looked:
                 continue
+            if rule.does not in CHANGES_SOMETHING:
+                looked.add((rule.does, command.text))
             try:
                 await getattr(world, rule.does)(command.text)
             except (AssertionError, TimeoutError) as error:

@@ -56,10 +56,11 @@ for folder in etc opt root usr/local var/lib; do
     mount -t overlay overlay -o "lowerdir=/$folder,upperdir=$1/upper/$folder,workdir=$1/work/$folder" "/$folder"
 done
 rm -rf /etc/ami2zammad /opt/ami2zammad /usr/local/bin/ami2zammad
-mkdir -p /etc/asterisk /etc/systemd/system /var/lib/ami2zammad
+mkdir -p /etc/asterisk /etc/systemd/system /etc/sysusers.d /var/lib/ami2zammad
 mount --bind "$2" /etc/asterisk
 mount --bind "$3" /var/lib/ami2zammad
 echo 'asterisk:x:64123:64123::/nonexistent:/usr/sbin/nologin' >> /etc/passwd
+echo 'ami2zammad:x:64124:' >> /etc/group
 exec sleep infinity
 """
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
