@@ -86,10 +86,10 @@ def read_values(path: Path) -> tuple[Values, list[str]]:
 def write(path: Path, text: str) -> Path | None:
     """Put `text` into `path`, all of it or nothing; return the backup of what was there.
 
-    Readable by its owner only, and by the group of a folder that gives its group to what is written in it (setgid): that
-    is the service's (docs/install.md). A file's owner stays. The backup is `path` with `.bak` behind it, for its owner
-    only; an older one is replaced. Raises OSError, and ConfigurationError if the settings cannot be used: nothing has
-    changed then.
+    Readable by its owner only, and by the group of a folder that gives its group to what is written in it (setgid), as
+    the service's does (docs/install.md). A file's owner stays. The backup is `path` with `.bak` behind it, for its
+    owner only; an older one is replaced. Raises OSError, and ConfigurationError if the settings cannot be used: nothing
+    has changed then.
     """
     path = path.resolve()  # what a symbolic link leads to is replaced, not the link
     path.parent.mkdir(parents=True, exist_ok=True)
