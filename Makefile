@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Extra words for the demo (make demo ARGS=--help) or for pytest (make test ARGS='-k in_answer').
 ARGS ?=
 
-.PHONY: demo test check-code format docs reliability lock clean
+.PHONY: demo test check-code format deb docs reliability lock clean
 
 demo: $(VENV)/.run
 	PYTHONPATH=src $(BIN)/python -m ami2zammad demo $(ARGS)
@@ -17,10 +17,15 @@ check-code: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy packaging/debian/build.py
 
 format: $(VENV)/.ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The Debian packages for Debian 12 and 13, in dist/ (make deb ARGS='--release 13': only one).
+deb: $(VENV)/.ready
+	$(BIN)/python packaging/debian/build.py $(ARGS)
 
 # Writes docs/configuration.md from the settings' own definitions.
 docs: $(VENV)/.ready

@@ -447,4 +447,6 @@ def _told(error: Exception, file: Path) -> str:
 
 
 def _complain(text: str) -> None:
-    sys.stderr.write(text + "\n")
+    from .logs import goes_to_journal, prioritized  # noqa: PLC0415
+
+    sys.stderr.write((prioritized(text, "error") if goes_to_journal(sys.stderr) else text) + "\n")

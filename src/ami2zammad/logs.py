@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Iterable, MutableMapping
 from typing import Any, Final, Literal, TextIO, cast
@@ -18,6 +19,8 @@ REDACTED: Final = "[secret]"
 _SHORTEST_SECRET: Final = 4
 # Line and paragraph separators break lines for some readers though they are no control characters.
 _BREAKS: Final = frozenset("\u2028\u2029")
+# What the journal calls our levels (sd-daemon(3), syslog(3)).
+_PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
 
 class Redaction:
@@ -83,6 +86,34 @@ def _foreign(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapp
     return event
 
 
+class _ForJournal:
+    """Renders an event for the journal: its priority before each line; the journal takes it off and files by it."""
+
+    def __init__(self, render: structlog.typing.Processor) -> None:
+        self._render = render
+
+    def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> str:  # noqa: ANN401 - structlog's
+        # The renderer may take the level out of the event.
+        level = str(event.get("level"))
+        return prioritized(str(self._render(logger, method, event)), level)
+
+
+def prioritized(text: str, level: str) -> str:
+    """Return `text` with its priority before each line, as the journal wants it (sd-daemon(3))."""
+    priority = _PRIORITIES.get(level, _PRIORITIES["info"])
+    return "\n".join(f"<{priority}>{line}" for line in text.split("\n"))
+
+
+def goes_to_journal(stream: TextIO) -> bool:
+    """Say whether `stream` is the one that systemd has connected with the journal (JOURNAL_STREAM, systemd.exec(5))."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        # No file behind it, or closed.
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
 class _Output:
     """A text stream whose failures end neither a call nor the bridge: a full disk, a reader that has gone.
 
@@ -125,23 +156,29 @@ def configure_logging(
 ) -> None:
     """Send all logs, ours and the libraries', to `stream` (standard output).
 
-    `form` None: console on a terminal, else JSON lines.
+    `form` None: console on a terminal, else JSON lines. Where the journal listens, lines carry their priority and no
+    time: the journal has its own.
     """
-    output = _Output(stream or sys.stdout)
+    stream = stream or sys.stdout
+    output = _Output(stream)
+    journal = goes_to_journal(stream)
     threshold = logging.getLevelNamesMapping()[level.upper()]
     console = form == "console" or (form is None and output.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=not console, key="timestamp"),
+        *([] if journal else [structlog.processors.TimeStamper(fmt="iso", utc=not console, key="timestamp")]),
         structlog.processors.format_exc_info,
         Redaction(secrets),
     ]
-    last: list[structlog.typing.Processor] = (
-        [_one_line, structlog.dev.ConsoleRenderer(colors=output.isatty())]
+    arrange: structlog.typing.Processor = _one_line if console else _head_first
+    render: structlog.typing.Processor = (
+        # The traceback is a text by then (format_exc_info), which some versions would rather have made themselves.
+        structlog.dev.ConsoleRenderer(colors=output.isatty(), exception_formatter=structlog.dev.plain_traceback)
         if console
-        else [_head_first, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        else structlog.processors.JSONRenderer(ensure_ascii=False)
     )
+    last = [arrange, _ForJournal(render) if journal else render]
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),

@@ -1,9 +1,10 @@
-"""Root file systems with a real Asterisk in them.
+"""Root file systems: some with a real Asterisk in them, some with nothing but Debian.
 
 Debian's stable release has no Asterisk, its neighbours do: sid has 22, bullseye has 16. Each is unpacked
 once with debootstrap into a cache folder and entered with chroot from then on. Nothing is ever written
 into a finished root file system; an Asterisk's own files live in a folder that is bind-mounted into it
-(see :mod:`tests.e2e.asterisk`), so several can run from one root file system at the same time.
+(see :mod:`tests.e2e.asterisk`), so several can run from one root file system at the same time. What is
+to be installed on Debian goes into a layer above (see :mod:`tests.packaging.machine`).
 """
 
 from __future__ import annotations
@@ -34,22 +35,30 @@ OUTPUT_LINES = 15
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """A Debian suite that has an Asterisk."""
+    """A Debian suite, and what is to be in its root file system."""
 
-    version: str
+    purpose: str
     name: str
-    extra_packages: tuple[str, ...] = ()
+    folder: str
+    packages: tuple[str, ...] = ()
 
 
 SUITES: dict[str, Suite] = {
-    "22": Suite("22", "sid"),
+    "22": Suite("Asterisk 22", "sid", "asterisk-sid", BASE_PACKAGES),
     # VoiceMail() is a package of its own there.
-    "16": Suite("16", "bullseye", ("asterisk-voicemail",)),
+    "16": Suite("Asterisk 16", "bullseye", "asterisk-bullseye", (*BASE_PACKAGES, "asterisk-voicemail")),
 }
+"""By the version of Asterisk."""
+
+RELEASES: dict[str, Suite] = {
+    "12": Suite("Debian 12", "bookworm", "debian-bookworm"),
+    "13": Suite("Debian 13", "trixie", "debian-trixie"),
+}
+"""By the number of Debian's release; as small as debootstrap makes them."""
 
 
 class RootfsUnavailable(Exception):  # noqa: N818 - a finding, which the tests decide about
-    """There is no root file system with this Asterisk, and here is why."""
+    """There is no such root file system, and here is why."""
 
 
 def cache_dir() -> Path:
@@ -58,11 +67,11 @@ def cache_dir() -> Path:
 
 
 def obstacle() -> str | None:
-    """Return why this machine cannot run an Asterisk in a chroot at all, or None if it can."""
+    """Return why this machine cannot run anything in a root file system of ours, or None if it can."""
     if os.geteuid() != 0:
         return "only root can mount and chroot"
     if not Path("/etc/debian_version").exists():
-        return "not a Debian machine: there is no debootstrap to fetch Asterisk with"
+        return "not a Debian machine: there is no debootstrap to fetch another with"
     for tool in ("unshare", "setpriv", "chroot"):
         if shutil.which(tool) is None:
             return f"{tool} is missing"
@@ -76,22 +85,30 @@ def ensure(version: str) -> Path:
 
     Raises :class:`RootfsUnavailable` with a reason to show to a human.
     """
-    suite = SUITES[version]
+    return _ensure(SUITES[version])
+
+
+def ensure_debian(release: str) -> Path:
+    """Return the root file system of Debian *release* ("12" or "13"); build it first if need be.
+
+    Raises :class:`RootfsUnavailable` with a reason to show to a human.
+    """
+    return _ensure(RELEASES[release])
+
+
+def _ensure(suite: Suite) -> Path:
     reason = obstacle()
     if reason is not None:
-        raise RootfsUnavailable(f"Asterisk {version}: {reason}")
-    root = cache_dir() / f"asterisk-{suite.name}"
-    if _is_complete(root):
+        raise RootfsUnavailable(f"{suite.purpose}: {reason}")
+    root = cache_dir() / suite.folder
+    # It got its name when it was complete.
+    if root.exists():
         return root
     cache_dir().mkdir(parents=True, exist_ok=True)
-    with _lock(cache_dir() / f"asterisk-{suite.name}.lock"):
-        if not _is_complete(root):  # else another run has built it while this one waited
+    with _lock(cache_dir() / f"{suite.folder}.lock"):
+        if not root.exists():  # else another run has built it while this one waited
             _build(suite, root)
     return root
-
-
-def _is_complete(root: Path) -> bool:
-    return (root / "usr/sbin/asterisk").exists()
 
 
 @contextlib.contextmanager
@@ -111,22 +128,25 @@ def _build(suite: Suite, root: Path) -> None:
     _remove(new)
     try:
         _debootstrap(suite, new)
-        # Keeps the package's own Asterisk from starting inside the chroot.
-        policy = new / "usr/sbin/policy-rc.d"
-        policy.write_text("#!/bin/sh\nexit 101\n")
-        policy.chmod(0o755)
-        packages = [*BASE_PACKAGES, *suite.extra_packages]
-        _run(
-            suite,
-            [
-                *("chroot", str(new), "env", "DEBIAN_FRONTEND=noninteractive"),
-                *("apt-get", "install", "-y", "-q", "--no-install-recommends", *packages),
-            ],
-        )
-        _remove(root)
+        if suite.packages:
+            _install(suite, new)
         new.rename(root)
     finally:
         _remove(new)
+
+
+def _install(suite: Suite, root: Path) -> None:
+    # Keeps the package's own Asterisk from starting inside the chroot.
+    policy = root / "usr/sbin/policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    _run(
+        suite,
+        [
+            *("chroot", str(root), "env", "DEBIAN_FRONTEND=noninteractive"),
+            *("apt-get", "install", "-y", "-q", "--no-install-recommends", *suite.packages),
+        ],
+    )
 
 
 def _debootstrap(suite: Suite, target: Path) -> None:
@@ -149,15 +169,14 @@ def _run(suite: Suite, command: list[str]) -> None:
         )
     except subprocess.TimeoutExpired:
         raise RootfsUnavailable(
-            f"Asterisk {suite.version} ({suite.name}): {' '.join(command)} took longer than {TIMEOUT:.0f} s"
+            f"{suite.purpose} ({suite.name}): {' '.join(command)} took longer than {TIMEOUT:.0f} s"
         ) from None
     except OSError as error:
-        raise RootfsUnavailable(f"Asterisk {suite.version} ({suite.name}): {error}") from error
+        raise RootfsUnavailable(f"{suite.purpose} ({suite.name}): {error}") from error
     if done.returncode:
         tail = "\n".join(done.stdout.splitlines()[-OUTPUT_LINES:])
         raise RootfsUnavailable(
-            f"Asterisk {suite.version} ({suite.name}): {' '.join(command)} failed "
-            f"with status {done.returncode}:\n{tail}"
+            f"{suite.purpose} ({suite.name}): {' '.join(command)} failed with status {done.returncode}:\n{tail}"
         )
 
 

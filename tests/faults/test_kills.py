@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import random
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -141,11 +142,13 @@ class Traffic:
         return taken(PHONE, PHONES[PHONE], to=DIDS[PHONE], caller=caller)
 
     def _as_seen(self, call: Talk, caller: str) -> Any:
-        """An answer that nobody saw cannot be told: then it is a call that was given up."""
+        """An answer that nobody saw cannot be told: then it is a call that was given up. Nor can who rang."""
+        entry = self._taken(caller)
         with contextlib.suppress(KeyError):
             if "answer" not in self.zammad.entry(call.call_id).changes:
-                return missed("cancel", PHONES[PHONE], to=DIDS[PHONE], caller=caller)
-        return self._taken(caller)
+                entry = missed("cancel", PHONES[PHONE], to=DIDS[PHONE], caller=caller)
+        told = (one.fields for one in self.zammad.requests if (one.call_id, one.event) == (call.call_id, "newCall"))
+        return entry if any("user" in fields for fields in told) else dataclasses.replace(entry, users=None)
 
 
 async def kill_again_and_again(folder: Path, starting: asyncio.Semaphore, seed: int) -> tuple[Tally, int]:

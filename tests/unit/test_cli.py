@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -120,3 +121,14 @@ def test_the_bridge_starts_without_what_only_other_commands_need() -> None:
     code = "import sys; import ami2zammad.cli; print([m for m in ('aiohttp', 'rich', 'pydantic') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_the_journal_files_complaints_as_errors(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = os.fstat(sys.stderr.fileno())
+    monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+    assert main(["run", "--config", str(tmp_path / "none.toml")]) == USAGE
+    lines = capfd.readouterr().err.splitlines()
+    assert lines
+    assert all(line.startswith("<3>") for line in lines)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 import pytest
 import structlog
@@ -116,3 +118,50 @@ def test_a_log_that_knows_no_umlauts_ends_nothing(capsys: pytest.CaptureFixture[
 def test_a_secret_that_is_part_of_another_does_not_leave_the_rest() -> None:
     redaction = Redaction(["token", "https://zammad/token"])
     assert redaction.text("see https://zammad/token!") == f"see {REDACTED}!"
+
+
+@pytest.fixture
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TextIO]:
+    """A stream that is the one that JOURNAL_STREAM names."""
+    with (tmp_path / "journal").open("w+", encoding="utf-8") as stream:
+        status = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        yield stream
+
+
+def written(stream: TextIO) -> list[str]:
+    stream.flush()
+    stream.seek(0)
+    return stream.read().splitlines()
+
+
+def test_lines_for_the_journal_carry_their_priority_and_no_time(journal: TextIO) -> None:
+    configure_logging(level="debug", form="json", stream=journal)
+    log = structlog.get_logger()
+    for level in ("debug", "info", "warning", "error", "critical"):
+        getattr(log, level)("x.y", call_id="1.2")
+    try:
+        raise ValueError("two\nlines")  # noqa: TRY301 - there is nothing else in here
+    except ValueError:
+        log.exception("x.fault")
+    logging.getLogger("aiohttp").warning("x")
+    lines = written(journal)
+    assert [line[:3] for line in lines] == ["<7>", "<6>", "<4>", "<3>", "<2>", "<3>", "<4>"]
+    assert [list(json.loads(line[3:]))[:2] for line in lines] == [["level", "event"]] * len(lines)
+    assert "timestamp" not in "".join(lines)
+
+
+def test_each_line_of_a_traceback_for_people_has_its_priority_in_the_journal(journal: TextIO) -> None:
+    configure_logging(form="console", stream=journal)
+    structlog.get_logger().error("x.fault", exc_info=ValueError("two\nlines"))
+    lines = written(journal)
+    assert len(lines) > 2
+    assert {line[:3] for line in lines} == {"<3>"}
+
+
+def test_another_stream_than_the_journals_is_as_ever(journal: TextIO, tmp_path: Path) -> None:
+    with (tmp_path / "other").open("w+", encoding="utf-8") as other:
+        configure_logging(form="json", stream=other)
+        structlog.get_logger().info("x.y")
+        assert list(json.loads(written(other)[0])) == ["timestamp", "level", "event"]
+    assert written(journal) == []

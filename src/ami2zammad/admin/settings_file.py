@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ Values = dict[str, Any]
 
 _HEAD: Final = """\
 # Settings of ami2zammad, written by `ami2zammad init`. What is commented out is the default. This file holds two
-# secrets: keep its mode at 0600. After a change: `ami2zammad check`, then restart the bridge.
+# secrets: nobody but its owner and its group may read it. After a change: `ami2zammad check`, then restart the bridge.
 #
 # Every key can also come from the environment (AMI2ZAMMAD_<SECTION>__<KEY>, lists as JSON) or from a secret file.
 """
@@ -83,10 +84,12 @@ def read_values(path: Path) -> tuple[Values, list[str]]:
 
 
 def write(path: Path, text: str) -> Path | None:
-    """Put `text` into `path`, all of it or nothing, readable by its owner only; return the backup of what was there.
+    """Put `text` into `path`, all of it or nothing; return the backup of what was there.
 
-    The backup is `path` with `.bak` behind it; an older one is replaced. A file's owner stays. Raises OSError, and
-    ConfigurationError if the settings cannot be used: nothing has changed then.
+    Readable by its owner only, and by the group of a folder that gives its group to what is written in it (setgid):
+    that is the service's (docs/install.md). A file's owner stays. The backup is `path` with `.bak` behind it, for its
+    owner only; an older one is replaced. Raises OSError, and ConfigurationError if the settings cannot be used: nothing
+    has changed then.
     """
     path = path.resolve()  # what a symbolic link leads to is replaced, not the link
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +99,8 @@ def write(path: Path, text: str) -> Path | None:
         except ConfigurationError as error:
             # The temporary file's name would puzzle.
             raise ConfigurationError([problem.replace(str(new), str(path)) for problem in error.problems]) from None
+        if path.parent.stat().st_mode & stat.S_ISGID:
+            new.chmod(_PRIVATE | stat.S_IRGRP)
         backup = None
         if path.exists():
             status = path.stat()

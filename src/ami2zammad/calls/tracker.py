@@ -568,8 +568,11 @@ class CallTracker:
     def _someone_is_tried(self, call: Call, entry: LogEntry, at: float) -> None:
         """Note that it is known whom an inbound call is for; announced when the others have had time to join in."""
         entry.tried = True
-        if not entry.announced and entry.announce_at is None:
-            entry.announce_at = at + self._rules.settle
+        if not entry.announced:
+            # Who rings must be known even if the bridge ends before it is told.
+            self._touch(call)
+            if entry.announce_at is None:
+                entry.announce_at = at + self._rules.settle
         self._schedule(call)
 
     def _outside_leg_dialled(self, call: Call, leg: Channel, signal: DialBegan) -> list[CallEvent]:

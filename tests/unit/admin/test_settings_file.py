@@ -158,6 +158,19 @@ def test_an_owner_stays_the_owner(config: Path) -> None:
     assert (config.stat().st_uid, config.stat().st_gid) == (12345, 12346)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders away")
+def test_the_group_of_the_services_folder_may_read(config: Path) -> None:
+    config.parent.mkdir(exist_ok=True)
+    os.chown(config.parent, -1, 12346)
+    config.parent.chmod(0o2750)
+    write(config, render(LEAST))
+    assert (config.stat().st_gid, config.stat().st_mode & 0o777) == (12346, 0o640)
+    backup = write(config, render(LEAST))
+    assert (config.stat().st_gid, config.stat().st_mode & 0o777) == (12346, 0o640)
+    assert backup is not None
+    assert backup.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_private_file(tmp_path: Path) -> None:
     file = tmp_path / "new" / "account.conf"
     write_private(file, "one")

@@ -117,7 +117,8 @@ def test_a_restart_at_any_moment(data: st.DataObject) -> None:
     stream = signals_of(recording)
     cuts = data.draw(st.lists(st.integers(0, len(stream) - 1), min_size=1, max_size=4), label="restarts before")
     expected, (found, bridge) = undisturbed(recording), played(stream, cuts)
-    assert list(found) == list(expected)
+    # Calls at the same time may be told in any order.
+    assert sorted(found) == sorted(expected)
     for call_id, events in found.items():
         assert [type(event) for event in events] == [type(event) for event in expected[call_id]], call_id
         # From the first channel alone it cannot be told who began a call that the PBX makes by itself.
