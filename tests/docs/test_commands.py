@@ -9,7 +9,7 @@ from tests.docs.world import World
 
 pytestmark = pytest.mark.e2e
 
-CHANGES_SOMETHING = {"install", "run", "settings", "account", "service"}
+CHANGES_SOMETHING = {"run", "settings", "account", "service"}
 """What is done again wherever it stands; the rest only looks, and once is enough for the same words."""
 
 
@@ -27,10 +27,10 @@ async def test_every_command_does_what_the_documentation_says(asterisk: str) -> 
     done = 0
     async with World.open(asterisk) as world:
         for command, rule in in_order():
-            if (rule.does, command.text) in looked:
+            if (rule.does, command.bare) in looked:
                 continue
             if rule.does not in CHANGES_SOMETHING:
-                looked.add((rule.does, command.text))
+                looked.add((rule.does, command.bare))
             try:
                 await getattr(world, rule.does)(command.text)
             except (AssertionError, TimeoutError) as error:

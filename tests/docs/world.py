@@ -64,19 +64,11 @@ echo 'ami2zammad:x:64124:' >> /etc/group
 exec sleep infinity
 """
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# Shows the bridge's log as journalctl does: -g searches, and says by its exit code whether it found something.
-_JOURNAL = """#!/usr/bin/python3
-import json, re, sys
-options = dict(zip(sys.argv[1:], [*sys.argv[2:], ""]))
-at_least = {{"warning": ("warning", "error", "critical")}}.get(options.get("-p"), ("",))
-found = 1
-for line in open("{log}"):
-    message = line.rstrip()
-    if re.search(options.get("-g", ""), message) and any('"level": "' + level in message for level in at_least):
-        found = 0
-        shown = json.dumps({{"__REALTIME_TIMESTAMP": "1795294371000000", "MESSAGE": message}})
-        print(shown if options.get("-o") == "json" else message)
-sys.exit(found)
+# As journalctl does: -g searches (and says by its exit code if it found something), the rest shows all.
+_JOURNAL = """#!/bin/sh
+pattern=.
+while [ $# -gt 0 ]; do case "$1" in -g) pattern=$2; shift;; esac; shift; done
+exec grep -E -- "$pattern" {log}
 """
 _CONSOLE = r"""#!/bin/sh
 exec nsenter --target {pid} --mount --root -- \

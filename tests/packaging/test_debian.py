@@ -321,9 +321,8 @@ async def test_removal_keeps_settings_and_purging_leaves_nothing(machine: Machin
     machine.run("dpkg", "--install", "/root/ami2zammad.deb", patience=INSTALL_PATIENCE)
 
 
-def test_the_unit_tests_pass_with_debians_own_libraries(machine: Machine, release: str) -> None:
-    if release != "13":
-        pytest.skip("the package for Debian 12 brings the libraries that the tests run with here")
+@pytest.mark.parametrize("release", ["13"], indirect=True)
+def test_the_unit_tests_pass_with_debians_own_libraries(machine: Machine) -> None:
     machine.install("python3-pytest", "python3-pytest-asyncio", "python3-hypothesis", "python3-trustme")
     project = machine.root / "root/project"
     for name in ("tests", "config", "docs", "systemd", "packaging"):
