@@ -71,6 +71,11 @@ class Command:
     def __str__(self) -> str:
         return f"{self.page}:{self.line}: {self.text}"
 
+    @property
+    def bare(self) -> str:
+        """The command without a comment behind it."""
+        return re.sub(r"\s+#\s.*$", "", self.text).strip()
+
 
 def paths() -> list[Path]:
     """Return all pages, the README first: in this order a reader goes through them."""

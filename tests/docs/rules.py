@@ -14,7 +14,8 @@ PAGES_ELSEWHERE = {
     "docs/install.md": "tests/packaging installs the package and the environment with a real systemd",
     "docs/container.md": "tests/packaging builds and runs the container",
 }
-"""Pages whose commands are run by tests of their own; here their grammar is looked at, nothing more."""
+"""Pages whose commands are run by tests of their own; here their grammar is looked at. Only what installs the bridge is
+run here too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,8 @@ class Rule:
     why: str = ""
 
     def fits(self, command: Command) -> bool:
-        """Say whether this rule is for that command; blanks and a comment behind it do not count."""
-        return re.fullmatch(self.pattern, re.sub(r"\s+#\s.*$", "", command.text).strip()) is not None
+        """Say whether this rule is for that command; a comment behind it does not count."""
+        return re.fullmatch(self.pattern, command.bare) is not None
 
 
 RULES = (
@@ -42,17 +43,15 @@ RULES = (
     Rule(r"make reliability", "target", "tries all faults, for minutes: tests/faults"),
     Rule(r"make lock", "target", "needs uv and the network, and changes the locked versions"),
     Rule(r"\.venv/bin/python bench/intake\.py", "script", "measures for minutes; bench/ is tried by its own tests"),
-    # Installing.
-    Rule(r"python3 -m venv /opt/ami2zammad", "run"),
-    Rule(r"/opt/ami2zammad/bin/pip install (--require-hashes -r requirements/run\.txt|--no-deps \.)", "run"),
-    Rule(r"ln -sf /opt/ami2zammad/bin/ami2zammad /usr/local/bin/", "run"),
-    Rule(r"ami2zammad init|AMI2ZAMMAD_\S+=… AMI2ZAMMAD_\S+=… ami2zammad init --yes .*", "settings"),
-    Rule(
-        r"install -m 0644 systemd/ami2zammad\.(service|sysusers) /etc/(systemd/system/|sysusers\.d/ami2zammad\.conf)",
-        "run",
-    ),
-    Rule(r"install -d -m 2750 -g ami2zammad /etc/ami2zammad", "run"),
+    # Installing into an environment of its own. The packages and what systemd has to do are tried in tests/packaging.
+    Rule(r"python3 -m venv /opt/ami2zammad", "install"),
+    Rule(r"/opt/ami2zammad/bin/pip install (--require-hashes -r requirements/run\.txt|--no-deps \.)", "install"),
+    Rule(r"ln -sf /opt/ami2zammad/bin/ami2zammad /usr/local/bin/", "install"),
+    Rule(r"install (-D )?-m 0644 systemd/ami2zammad\.sysusers /etc/sysusers\.d/ami2zammad\.conf", "install"),
     Rule(r"systemd-sysusers ami2zammad\.conf", why="needs systemd: tests/packaging"),
+    Rule(r"install -d -m 2750 -g ami2zammad /etc/ami2zammad", "install"),
+    Rule(r"install -m 0644 (systemd/ami2zammad@?\.service )+/etc/systemd/system/", "install"),
+    Rule(r"ami2zammad init|AMI2ZAMMAD_\S+=… AMI2ZAMMAD_\S+=… ami2zammad init --yes .*", "settings"),
     # The bridge's own commands, on the machine on which it runs.
     Rule(r"ami2zammad check", "check"),
     Rule(r"ami2zammad status", "status"),
@@ -83,6 +82,7 @@ RULES = (
         why="the journal's own fields need systemd: tests/packaging runs these very commands",
     ),
     Rule(r"journalctl -u ami2zammad -g \S+", "search"),
+    Rule(r"journalctl -u ami2zammad -o short-iso-precise -g 1795294371\.98", "says_something"),
     Rule(r"journalctl -u ami2zammad -f -o cat", "says_something"),
     Rule(r"journalctl -u ami2zammad -o cat \| jq .*", "says_something"),
     # Looking at the machine.
@@ -95,6 +95,7 @@ RULES = (
 
 def rule_for(command: Command) -> Rule | None:
     """Return the rule that says what is done with a command; None if there is none."""
-    if command.page in PAGES_ELSEWHERE:
+    rule = next((rule for rule in RULES if rule.fits(command)), None)
+    if command.page in PAGES_ELSEWHERE and (rule is None or rule.does != "install"):
         return Rule(".*", why=PAGES_ELSEWHERE[command.page])
-    return next((rule for rule in RULES if rule.fits(command)), None)
+    return rule

@@ -156,6 +156,10 @@ class World:
             raise CommandFailedError(f"{command}\nexit code {code}\n{text}")
         return text
 
+    async def install(self, command: str) -> None:
+        """Run what installs the bridge."""
+        await self.run(command)
+
     async def says_something(self, command: str) -> str:
         """Run it; there must be something to see."""
         text = await self.run(self._with_real_values(command))
