@@ -129,7 +129,7 @@ async def test_names_out_of_mailboxes_and_the_database_of_freepbx(pbx: PbxSandbo
 
 
 async def test_a_list_that_is_too_long_is_a_gap(pbx: PbxSandbox) -> None:
-    pbx.listings["sippeers"] = [{"Event": "PeerEntry", "ObjectName": str(number)} for number in range(20_100)]
+    pbx.listings["sippeers"] = [{"Event": "PeerEntry", "ObjectName": str(number)} for number in range(50_100)]
     found = await look(pbx)
     assert any("SIP" in gap.what for gap in found.gaps)
     assert len(found.endpoints) == 3

@@ -15,6 +15,7 @@ import pytest
 from ami2zammad.outbox import store as store_module
 from ami2zammad.outbox.store import (
     MIGRATIONS,
+    Contents,
     OutboxInUseError,
     OutboxTooNewError,
     Row,
@@ -49,12 +50,18 @@ def opened(path: Path) -> Iterator[Store]:
         store.close()
 
 
+def contents_of(path: Path) -> Contents:
+    """Return what a bridge would find in the file."""
+    with contextlib.closing(Store(path)) as store:
+        return store.open()
+
+
 def test_what_is_written_is_there_when_it_is_opened_again(path: Path) -> None:
     with opened(path) as store:
         store.commit(written(row(1), row(2), row(3, set_aside_at=NOON, reason="no"), calls={"a": "A", "b": "B"}))
         store.commit(written(row(4), deleted=(1,), calls={"b": None}))
         store.commit(written(row(2, attempts=3, reason="HTTP 500")))
-    contents = Store(path).open()
+    contents = contents_of(path)
     assert contents.waiting == [row(2, attempts=3, reason="HTTP 500"), row(4)]
     assert contents.calls == {"a": "A"}
     assert (contents.dead_letters, contents.next_id) == (1, 5)
@@ -144,7 +151,7 @@ def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
         store.commit(written(row(1)))
     with pytest.raises(StoreTrouble):
         Store(path, migrations=(*MIGRATIONS, "DELETE FROM event; ALTER TABLE nonsense ADD COLUMN x;")).open()
-    assert list(Store(path).open().waiting) == [row(1)]
+    assert list(contents_of(path).waiting) == [row(1)]
 
 
 @pytest.mark.parametrize(
