@@ -50,6 +50,20 @@ def configuration(pbx: Asterisk, zammad: ZammadSandbox, account: str = "least") 
     return _CONFIGURATION.format(port=pbx.ami_port, account=account, secret=pbx.secrets[account], url=zammad.url)
 
 
+def _environment(config: Path, more: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of the process: as here, but with its outbox beside its settings.
+
+    And with compiled modules, which an installed bridge has: without them it takes twice the time to start.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {
+        **inherited,
+        "PYTHONPYCACHEPREFIX": str(Path(sys.prefix) / "bytecode"),
+        "AMI2ZAMMAD_OUTBOX__PATH": str(config.with_name("outbox.db")),
+        **more,
+    }
+
+
 class BridgeProcess:
     """`ami2zammad run` with its log lines as they come."""
 
@@ -85,11 +99,7 @@ class BridgeProcess:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "ami2zammad", "run", "--config", str(config),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            env={
-                **os.environ,
-                "AMI2ZAMMAD_OUTBOX__PATH": str(config.with_name("outbox.db")),
-                **(environment or {}),
-            },
+            env=_environment(config, environment or {}),
         )  # fmt: skip
         return cls(process)
 

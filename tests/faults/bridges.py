@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import resource
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,6 @@ from tests.faults.pbxes import Pbx
 
 PATIENCE = 120.0
 """Seconds until a test gives up on something that takes some seconds, on a machine with many others at work."""
-
-LOG_SHOWN = 60
-"""Lines of the bridge's log that are shown where something is wrong."""
 
 _SETTINGS = """
 [asterisk]
@@ -131,9 +129,18 @@ class Bridge:
         """Return what all processes have logged."""
         return [line for process in self.processes for line in process.lines]
 
-    def tail(self) -> str:
-        """Return the end of the log of each process."""
-        return "\n--- the next process ---\n".join("\n".join(p.raw[-LOG_SHOWN:]) for p in self.processes)
+    def about(self, call_ids: Iterable[str]) -> str:
+        """Return what all processes have logged about these calls, and about what concerns all calls."""
+        wanted = set(call_ids)
+        texts = []
+        for process in self.processes:
+            texts.append(f"--- process {process.pid} ---")
+            for text in process.raw:
+                with contextlib.suppress(ValueError):
+                    if json.loads(text).get("call_id", "") not in {"", *wanted}:
+                        continue
+                texts.append(text)
+        return "\n".join(texts)
 
     def limit_files(self, size: int | None) -> None:
         """Let no file of the present process get any data beyond *size* bytes (None: let them again)."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,28 @@ from tests.faults.report import Report
 
 STARTING_AT_ONCE = 2
 """Bridges and PBXs that start at a time: as many as CI has cores."""
+
+
+@contextlib.contextmanager
+def _folder_in_memory() -> Iterator[Path]:
+    """Give a folder in memory, if there is such a thing: a disk that others keep busy is not what is to be tried."""
+    place = Path("/dev/shm")  # noqa: S108 - a folder of our own in it
+    with tempfile.TemporaryDirectory(prefix="ami2zammad-", dir=place if os.access(place, os.W_OK) else None) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder for one test."""
+    with _folder_in_memory() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def shared_folder() -> Iterator[Path]:
+    """A folder for all tests of a module."""
+    with _folder_in_memory() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -115,9 +115,9 @@ async def calls(pbx: SimulatedPbx, placed: list[Placed]) -> None:
             await talks.pop(0).hang_up()
 
 
-async def test_a_flood_of_events_neither_fills_memory_nor_drowns_a_call(tmp_path: Path, report: Report) -> None:
+async def test_a_flood_of_events_neither_fills_memory_nor_drowns_a_call(folder: Path, report: Report) -> None:
     async with SimulatedPbx.start() as pbx, ZammadSandbox() as zammad:
-        settings = tmp_path / "ami2zammad.toml"
+        settings = folder / "ami2zammad.toml"
         write_settings(settings, pbx, zammad, settle=0.05, log_level="info", ping_interval=10, ping_timeout=30)
         async with Bridge.of(settings) as bridge:
             await bridge.start()
@@ -127,10 +127,10 @@ async def test_a_flood_of_events_neither_fills_memory_nor_drowns_a_call(tmp_path
             flood = Flood(pbx)
             flowing = asyncio.create_task(calls(pbx, placed))
             flooding = asyncio.create_task(flood.run())
-            memory: list[int] = []
+            sizes: list[int] = []
             while not flooding.done():
                 await asyncio.wait([flooding], timeout=1.0)
-                memory.append(rss(bridge.now.pid))
+                sizes.append(rss(bridge.now.pid))
             await flooding
             flowing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -149,8 +149,8 @@ async def test_a_flood_of_events_neither_fills_memory_nor_drowns_a_call(tmp_path
             await bridge.now.stop()
             result = tally(placed, zammad.log, zammad.requests)
             rate = flood.sent / flood.seconds
-            warm = memory[: int(WARM)][-1]
-            end = statistics.median(memory[-10:])
+            warm = sizes[: int(WARM)][-1]
+            end = statistics.median(sizes[-10:])
             report.add_trial(
                 "a flood of events while Zammad is slow",
                 result,
@@ -159,7 +159,7 @@ async def test_a_flood_of_events_neither_fills_memory_nor_drowns_a_call(tmp_path
                 RSS_after_warm_up=f"{warm / 1e6:.0f} MB",
                 RSS_at_the_end=f"{end / 1e6:.0f} MB",
             )
-            print(f"{rate:,.0f} events/s, RSS {[round(one / 1e6, 1) for one in memory]} MB, {waiting} calls not over")
+            print(f"{rate:,.0f} events/s, RSS {[round(one / 1e6, 1) for one in sizes]} MB, {waiting} calls not over")
             assert not [line for line in bridge.lines() if line["event"] == "ami.disconnected"]
             assert result.wrong == []
             full = any(line["event"] == "ami.intake_full" for line in bridge.lines())

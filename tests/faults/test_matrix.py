@@ -41,10 +41,12 @@ class Trials:
     waiting_while_the_clock_jumps: asyncio.Task[Tally]
 
 
-async def _play(cell: Cell, asterisk: str | None, gate: asyncio.Semaphore, starting: asyncio.Semaphore) -> Outcome:
+async def _play(
+    cell: Cell, asterisk: str | None, shared_folder: Path, gate: asyncio.Semaphore, starting: asyncio.Semaphore
+) -> Outcome:
     version = asterisk if cell.asterisk.takes_a_real_one else None
     async with gate:
-        with tempfile.TemporaryDirectory(prefix="ami2zammad-fault-") as folder:
+        with tempfile.TemporaryDirectory(prefix="cell-", dir=shared_folder) as folder:
             return await play(cell, version, Path(folder), starting)
 
 
@@ -79,7 +81,7 @@ async def _wait_while_the_clock_jumps(folder: Path, starting: asyncio.Semaphore)
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def trials(
     request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
+    shared_folder: Path,
     report: Report,
     asterisk: str | None,
     starting: asyncio.Semaphore,
@@ -90,8 +92,8 @@ async def trials(
     # Those that take longest first: after a wrong token the bridge tries once a minute.
     wanted.sort(key=lambda cell: cell.zammad is not ZammadFault.WRONG_TOKEN)
     gate = asyncio.Semaphore(AT_ONCE)
-    clock = asyncio.create_task(_wait_while_the_clock_jumps(tmp_path_factory.mktemp("clock"), starting))
-    tasks = {cell: asyncio.create_task(_play(cell, asterisk, gate, starting)) for cell in wanted}
+    clock = asyncio.create_task(_wait_while_the_clock_jumps(shared_folder, starting))
+    tasks = {cell: asyncio.create_task(_play(cell, asterisk, shared_folder, gate, starting)) for cell in wanted}
     yield Trials(tasks, clock)
     for task in (*tasks.values(), clock):
         task.cancel()
