@@ -198,6 +198,18 @@ async def test_secrets_may_be_files_that_root_alone_reads(machine: Machine, serv
         await place_a_call(pbx, zammad)
 
 
+async def test_what_root_has_left_does_not_keep_the_service_from_its_outbox(machine: Machine, service: Service) -> None:
+    async with PbxSandbox() as pbx, ZammadSandbox() as zammad:
+        service.configure(port=pbx.port, url=zammad.url)
+        # By hand, as whoever follows a README tries it first; timeout(1) says 124 when it had to end it.
+        tried = await asyncio.to_thread(machine.attempt, "timeout", "3", "ami2zammad", "run")
+        assert tried[0] == 124, tried
+        assert machine.run("stat", "--format=%U", f"{service.state}/outbox.db") == "root\n"
+        await asyncio.to_thread(service.do, "start")
+        assert machine.run("stat", "--format=%U", f"{service.state}/outbox.db") == "ami2zammad\n"
+        assert not [line for line in service.events() if line["event"] == "outbox.not_durable"]
+
+
 async def test_a_reload_takes_the_settings_of_now(service: Service) -> None:
     async with started(service) as (pbx, zammad):
         process = service.get("MainPID")

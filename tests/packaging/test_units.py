@@ -26,7 +26,7 @@ def test_the_template_is_the_unit_with_the_instance_in_it() -> None:
     one, several = (lines(path.read_text(encoding="utf-8")) for path in (ONE, SEVERAL))
     assert [key for key, _ in one] == [key for key, _ in several]
     different = {key for (key, value), (_, other) in zip(one, several, strict=True) if value != other}
-    assert different == {"Description", "ExecStart", "StateDirectory", "LoadCredential"}
+    assert different == {"Description", "ExecStart", "ExecStartPre", "StateDirectory", "LoadCredential"}
     assert all("%i" in other for (_, value), (_, other) in zip(one, several, strict=True) if value != other)
 
 
