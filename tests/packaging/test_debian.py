@@ -202,7 +202,7 @@ async def test_what_root_has_left_does_not_keep_the_service_from_its_outbox(mach
     async with PbxSandbox() as pbx, ZammadSandbox() as zammad:
         service.configure(port=pbx.port, url=zammad.url)
         # By hand, as whoever follows a README tries it first; timeout(1) says 124 when it had to end it.
-        tried = await asyncio.to_thread(machine.attempt, "timeout", "3", "ami2zammad", "run")
+        tried = await asyncio.to_thread(machine.attempt, "timeout", "15", "ami2zammad", "run")
         assert tried[0] == 124, tried
         assert machine.run("stat", "--format=%U", f"{service.state}/outbox.db") == "root\n"
         await asyncio.to_thread(service.do, "start")
