@@ -23,6 +23,7 @@ from pathlib import Path
 
 from tests.e2e import config, rootfs
 from tests.e2e.ami import PATIENCE, Ami, AmiError
+from tests.ports import lasting_port
 
 PBX_HOST = "127.0.0.1"
 TRUNK_HOST = "127.0.0.2"
@@ -74,11 +75,11 @@ class Asterisk:
             version=version,
             root=root,
             folder=folder,
-            ami_port=_free_port(PBX_HOST, socket.SOCK_STREAM),
-            sip_port=_free_port(PBX_HOST, socket.SOCK_DGRAM),
-            trunk_port=_free_port(TRUNK_HOST, socket.SOCK_DGRAM),
+            ami_port=lasting_port(PBX_HOST, socket.SOCK_STREAM),
+            sip_port=lasting_port(PBX_HOST, socket.SOCK_DGRAM),
+            trunk_port=lasting_port(TRUNK_HOST, socket.SOCK_DGRAM),
             endpoints=frozenset({*config.PHONES, trunk}),
-            phone_ports={number: _free_port(PHONE_HOST, socket.SOCK_DGRAM) for number in config.PHONES},
+            phone_ports={number: lasting_port(PHONE_HOST, socket.SOCK_DGRAM) for number in config.PHONES},
             secrets={account: secrets.token_hex(8) for account in config.ACCOUNTS},
         )
         try:
@@ -198,10 +199,3 @@ class Asterisk:
             if self.endpoints <= {one.get("ObjectName", "") for one in found}:
                 return
             await asyncio.sleep(0.05)
-
-
-def _free_port(host: str, kind: socket.SocketKind) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port

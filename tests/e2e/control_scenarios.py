@@ -20,6 +20,7 @@ from tests.e2e.rig import OUTSIDE, Rig
 from tests.e2e.scenarios import Entry
 from tests.e2e.sip import Call
 from tests.line import Line
+from tests.ports import lasting_port
 
 SHOWN = "4969000911"
 """The caller ID that Zammad wants."""
@@ -185,7 +186,7 @@ class Scene:
     ) -> AsyncIterator[Scene]:
         """Set the scene, and clear it when the test is over. Without a *bridge* nobody listens anywhere."""
         async with contextlib.AsyncExitStack() as stack:
-            zammad = await stack.enter_async_context(ZammadSandbox())
+            zammad = await stack.enter_async_context(ZammadSandbox(port=lasting_port()))
             line = await stack.enter_async_context(Line.lay(pbx.asterisk.ami_port))
             scene = cls(pbx, zammad, folder / "ami2zammad.toml", free_address(), line)
             scene.config.write_text(

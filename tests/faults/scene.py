@@ -19,6 +19,7 @@ from tests.faults.cells import AsteriskFault, BridgeFault, Cell, ZammadFault
 from tests.faults.clock import DAY, WallClock
 from tests.faults.ledger import Placed, Tally, tally
 from tests.faults.pbxes import Pbx, Talk
+from tests.ports import lasting_port
 
 ALL_TOLD = 240.0
 """Seconds until everything must be in Zammad: after a wrong token the bridge tries once a minute."""
@@ -332,7 +333,7 @@ async def scene(
     clock = WallClock(folder) if cell.bridge is BridgeFault.CLOCK_JUMPS else None
     settings = folder / "ami2zammad.toml"
     start = pbxes.SimulatedPbx.start() if version is None else pbxes.RealPbx.start(version, starting)
-    async with start as pbx, ZammadSandbox() as zammad:
+    async with start as pbx, ZammadSandbox(port=lasting_port()) as zammad:
         write_settings(settings, pbx, zammad)
         environment = clock.environment if clock is not None else None
         async with Bridge.of(settings, starting=starting, environment=environment) as bridge:

@@ -15,6 +15,7 @@ from tests.faults.bridges import PATIENCE, Bridge, write_settings
 from tests.faults.ledger import Placed, tally
 from tests.faults.pbxes import SimulatedPbx, rang
 from tests.faults.report import Report
+from tests.ports import lasting_port
 
 SIZE = "1m"
 CALLERS = tuple(f"49176999999{n:02d}" for n in range(100))
@@ -62,7 +63,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 @contextlib.asynccontextmanager
 async def rig(folder: Path) -> AsyncIterator[tuple[SimulatedPbx, ZammadSandbox, Bridge]]:
-    async with SimulatedPbx.start() as pbx, ZammadSandbox() as zammad:
+    async with SimulatedPbx.start() as pbx, ZammadSandbox(port=lasting_port()) as zammad:
         write_settings(folder / "ami2zammad.toml", pbx, zammad, settle=0.05)
         async with Bridge.of(folder / "ami2zammad.toml") as bridge:
             yield pbx, zammad, bridge

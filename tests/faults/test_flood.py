@@ -17,6 +17,7 @@ from tests.faults.bridges import PATIENCE, Bridge, write_settings
 from tests.faults.ledger import Placed, tally
 from tests.faults.pbxes import DIDS, SimulatedPbx, Talk, rang
 from tests.faults.report import Report
+from tests.ports import lasting_port
 
 EVENTS_PER_SECOND = 10_000
 SECONDS = 60.0
@@ -116,7 +117,7 @@ async def calls(pbx: SimulatedPbx, placed: list[Placed]) -> None:
 
 
 async def test_a_flood_of_events_neither_fills_memory_nor_drowns_a_call(folder: Path, report: Report) -> None:
-    async with SimulatedPbx.start() as pbx, ZammadSandbox() as zammad:
+    async with SimulatedPbx.start() as pbx, ZammadSandbox(port=lasting_port()) as zammad:
         settings = folder / "ami2zammad.toml"
         write_settings(settings, pbx, zammad, settle=0.05, log_level="info", ping_interval=10, ping_timeout=30)
         async with Bridge.of(settings) as bridge:

@@ -23,6 +23,7 @@ from tests.faults.ledger import Placed, Tally, tally
 from tests.faults.pbxes import DIDS, SimulatedPbx, Talk
 from tests.faults.report import Report
 from tests.faults.scene import until
+from tests.ports import lasting_port
 
 SEEDS = (1, 2, 3)
 KILLS = 18
@@ -43,7 +44,7 @@ async def rig(
     folder: Path, starting: asyncio.Semaphore | None = None
 ) -> AsyncIterator[tuple[SimulatedPbx, ZammadSandbox, Bridge]]:
     """Give a PBX, a Zammad, and a bridge between the two that does not run yet."""
-    async with SimulatedPbx.start() as pbx, ZammadSandbox() as zammad:
+    async with SimulatedPbx.start() as pbx, ZammadSandbox(port=lasting_port()) as zammad:
         settings = folder / "ami2zammad.toml"
         write_settings(settings, pbx, zammad, settle=0.05)
         async with Bridge.of(settings, starting=starting) as bridge:

@@ -25,6 +25,7 @@ from tests.faults.ledger import Tally, tally
 from tests.faults.pbxes import SimulatedPbx, rang
 from tests.faults.report import Report
 from tests.faults.scene import Outcome, at_day, play
+from tests.ports import lasting_port
 
 AT_ONCE = 28
 """Cells that are played at the same time."""
@@ -53,7 +54,7 @@ async def _play(
 async def _wait_while_the_clock_jumps(folder: Path, starting: asyncio.Semaphore) -> Tally:
     """Let events wait while the clock is two days ahead, then two behind, until the bridge has looked for old ones."""
     clock = WallClock(folder)
-    async with SimulatedPbx.start() as pbx, ZammadSandbox() as zammad:
+    async with SimulatedPbx.start() as pbx, ZammadSandbox(port=lasting_port()) as zammad:
         write_settings(folder / "ami2zammad.toml", pbx, zammad)
         async with Bridge.of(folder / "ami2zammad.toml", starting=starting, environment=clock.environment) as bridge:
             await bridge.start()

@@ -19,6 +19,7 @@ from ami2zammad.outbox.store import Row, Store, Transaction
 from ami2zammad.sandbox.pbx import PbxSandbox
 from ami2zammad.sandbox.zammad import ZammadSandbox
 from tests.e2e.bridge_process import PATIENCE, BridgeProcess
+from tests.ports import lasting_port
 from tests.unit.zammad.samples import new_call
 
 RECORDINGS = Path(__file__).parents[1] / "recordings" / "22"
@@ -93,7 +94,7 @@ class Scene:
 
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    async with PbxSandbox() as pbx, ZammadSandbox() as zammad:
+    async with PbxSandbox() as pbx, ZammadSandbox(port=lasting_port()) as zammad:
         yield Scene(pbx, zammad, tmp_path)
 
 
