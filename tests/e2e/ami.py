@@ -12,8 +12,8 @@ import itertools
 from collections.abc import Callable
 from typing import Self
 
-PATIENCE = 20.0
-"""Seconds to wait for something that a working Asterisk does within one or two."""
+PATIENCE = 60.0
+"""Seconds to wait for something that a working Asterisk does within one or two, on a machine with little else to do."""
 
 Message = dict[str, str]
 """One AMI message; a header that comes several times (``Output``) holds its lines joined by newlines."""

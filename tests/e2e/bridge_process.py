@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -96,8 +97,10 @@ class BridgeProcess:
     @classmethod
     async def _start(cls, config: Path, environment: Mapping[str, str] | None = None) -> Self:
         """Start it, with more *environment* if need be; its outbox is beside the settings."""
+        # Where it can be had, the bridge dies with the tests, whatever ends those.
+        bound = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "ami2zammad", "run", "--config", str(config),
+            *bound, sys.executable, "-m", "ami2zammad", "run", "--config", str(config),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             env=_environment(config, environment or {}),
         )  # fmt: skip

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from typing import Self, cast
 from urllib.parse import quote
 
-PATIENCE = 20.0
-"""Seconds to wait for something that a working Asterisk does within one or two."""
+PATIENCE = 60.0
+"""Seconds to wait for something that a working Asterisk does within one or two, on a machine with little else to do."""
 
 REPEAT = 0.5
 """Seconds until an unanswered request is sent again (T1 of RFC 3261), doubled each time."""
