@@ -57,3 +57,9 @@ class WallClock:
         new = self._file.with_suffix(".new")
         new.write_text(f"{seconds:+d}\n")
         new.rename(self._file)
+
+    @staticmethod
+    def clean_up_after(pid: int) -> None:
+        """Remove what libfaketime leaves behind of a process that was killed: another with its number would stumble."""
+        for name in (f"faketime_shm_{pid}", f"sem.faketime_sem_{pid}"):
+            (Path("/dev/shm") / name).unlink(missing_ok=True)  # noqa: S108 - where POSIX shared memory is

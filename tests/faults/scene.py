@@ -338,6 +338,8 @@ async def scene(
         environment = clock.environment if clock is not None else None
         async with Bridge.of(settings, starting=starting, environment=environment) as bridge:
             yield Scene(cell, pbx, zammad, bridge, clock), bridge, pbx
+        if clock is not None:
+            clock.clean_up_after(bridge.now.pid)
 
 
 async def play(cell: Cell, version: str | None, folder: Path, starting: asyncio.Semaphore) -> Outcome:

@@ -75,6 +75,7 @@ async def _wait_while_the_clock_jumps(folder: Path, starting: asyncio.Semaphore)
             await zammad.up()
             await zammad.wait_for(lambda z: [row.state for row in z.log] == ["hangup", "hangup"], PATIENCE)
             await bridge.now.stop()
+            clock.clean_up_after(bridge.now.pid)
             placed = [rang(over, "over", "4917699999901", "100"), rang(live, "live", "4917699999902", "101")]
             return tally(placed, zammad.log, zammad.requests)
 
