@@ -1,5 +1,6 @@
 """Numbers as Zammad wants them."""
 
+import phonenumbers
 import pytest
 from hypothesis import given, strategies as st
 
@@ -116,10 +117,15 @@ def test_emergency_numbers_stay_as_they_are_with_and_without_a_line_prefix(count
 
 
 def test_a_number_that_the_library_does_not_know_yet_is_still_one_of_its_country() -> None:
+    # Which ranges are given out changes with the library's version, so the test asks the library for one that is not.
+    mobile = (f"05{operator}1234567" for operator in range(10))
+    number = next(
+        number for number in mobile if not phonenumbers.is_valid_number(phonenumbers.parse(number, region="IL"))
+    )
     israel = NumberPlan(country="IL")
-    assert israel.party("0501234567") == "972501234567"
+    assert israel.party(number) == "972" + number.removeprefix("0")
     # But nothing is concluded from it: it may as well be a number with a line prefix in front.
-    assert not israel.is_known("0501234567")
+    assert not israel.is_known(number)
 
 
 @pytest.mark.parametrize("written", ["", "<unknown>", "anonymous", "Anonymous", "unavailable", "Restricted", " "])
