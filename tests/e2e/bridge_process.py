@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,9 @@ from tests.e2e.asterisk import Asterisk
 
 PATIENCE = 30.0
 """Seconds until a test gives up on something that takes a fraction of one."""
+
+LINES_SHOWN = 40
+"""How much of the bridge's log is shown when a test fails."""
 
 
 _CONFIGURATION = """
@@ -75,12 +79,16 @@ class BridgeProcess:
             await bridge._reader
 
     @classmethod
-    async def _start(cls, config: Path) -> Self:
-        """Start it; its outbox is beside the settings."""
+    async def _start(cls, config: Path, environment: Mapping[str, str] | None = None) -> Self:
+        """Start it, with more *environment* if need be; its outbox is beside the settings."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "ami2zammad", "run", "--config", str(config),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, "AMI2ZAMMAD_OUTBOX__PATH": str(config.with_name("outbox.db"))},
+            env={
+                **os.environ,
+                "AMI2ZAMMAD_OUTBOX__PATH": str(config.with_name("outbox.db")),
+                **(environment or {}),
+            },
         )  # fmt: skip
         return cls(process)
 
@@ -107,3 +115,55 @@ class BridgeProcess:
         async with asyncio.timeout(PATIENCE), self._more:
             await self._more.wait_for(found)
         return found()[0]
+
+
+class DoomedBridge(BridgeProcess):
+    """A bridge that may be stopped or killed."""
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def run(cls, config: Path, environment: Mapping[str, str] | None = None) -> AsyncIterator[DoomedBridge]:
+        """Run until the end of an `async with` at most; one that still runs then must stop by itself at SIGTERM."""
+        bridge = await cls._start(config, environment)
+        process = bridge._process
+        try:
+            yield bridge
+            if process.returncode is None:
+                await bridge.stop()
+        except BaseException:
+            print("\n".join(bridge.raw[-LINES_SHOWN:]))  # which pytest shows with the failure
+            raise
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            await bridge._reader
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
+    async def stop(self) -> None:
+        """Stop it as the service manager does; it must end well."""
+        self._process.terminate()
+        async with asyncio.timeout(PATIENCE):
+            assert await self._process.wait() == 0, "\n".join(self.raw[-20:])
+
+    async def kill(self) -> None:
+        """End it as a crash would."""
+        self._process.kill()
+        await self._process.wait()
+
+    async def ended(self) -> int:
+        """Wait until it has ended by itself, and return its exit code."""
+        async with asyncio.timeout(PATIENCE):
+            return await self._process.wait()
+
+    def freeze(self) -> None:
+        """Let it hang (SIGSTOP): its connections stay, nobody answers."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)

@@ -5,9 +5,7 @@ The dialplan is what is shipped in config/asterisk, with nothing changed but the
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import signal
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -17,10 +15,11 @@ from ami2zammad.sandbox.zammad import LogEntry, Received, ZammadSandbox
 from tests.caller_log import Fields, by_entry, differences
 from tests.e2e import config
 from tests.e2e.asterisk import PBX_HOST, Asterisk
-from tests.e2e.bridge_process import PATIENCE, BridgeProcess
+from tests.e2e.bridge_process import PATIENCE, DoomedBridge
 from tests.e2e.rig import OUTSIDE, Rig
 from tests.e2e.scenarios import Entry
 from tests.e2e.sip import Call
+from tests.line import Line
 
 SHOWN = "4969000911"
 """The caller ID that Zammad wants."""
@@ -53,9 +52,6 @@ NEVER = 60.0
 """A decision_timeout that is not to be waited for: a call that does wait for it makes the test fail."""
 
 TOKEN = "click-to-dial-for-tests"
-
-LINES_SHOWN = 40
-"""How much of the bridge's log is shown when a test fails."""
 
 _DIALPLAN = f"""
 #include extensions_zammad.conf
@@ -128,87 +124,6 @@ def free_address() -> str:
     with socket.socket() as probe:
         probe.bind((PBX_HOST, 0))
         return f"{PBX_HOST}:{probe.getsockname()[1]}"
-
-
-class DoomedBridge(BridgeProcess):
-    """A bridge that may be stopped or killed."""
-
-    @classmethod
-    @contextlib.asynccontextmanager
-    async def run(cls, config: Path) -> AsyncIterator[DoomedBridge]:
-        """Run until the end of an `async with` at most; one that still runs then must stop by itself at SIGTERM."""
-        bridge = await cls._start(config)
-        process = bridge._process
-        try:
-            yield bridge
-            if process.returncode is None:
-                await bridge.stop()
-        except BaseException:
-            print("\n".join(bridge.raw[-LINES_SHOWN:]))  # which pytest shows with the failure
-            raise
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-            await bridge._reader
-
-    async def stop(self) -> None:
-        """Stop it as the service manager does; it must end well."""
-        self._process.terminate()
-        async with asyncio.timeout(PATIENCE):
-            assert await self._process.wait() == 0, "\n".join(self.raw[-20:])
-
-    async def kill(self) -> None:
-        """End it as a crash would."""
-        self._process.kill()
-        await self._process.wait()
-
-    def freeze(self) -> None:
-        """Let it hang (SIGSTOP): its connections stay, nobody answers."""
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let it go on."""
-        self._process.send_signal(signal.SIGCONT)
-
-
-class Line:
-    """The way from the bridge to AMI, which can be cut; Asterisk 16 has no command that ends a session."""
-
-    def __init__(self, port: int) -> None:
-        self._to = port
-        self._ends: list[asyncio.StreamWriter] = []
-        self.port = 0
-
-    @classmethod
-    @contextlib.asynccontextmanager
-    async def lay(cls, port: int) -> AsyncIterator[Line]:
-        """Pass on to *port* what comes to the line's own port, for the length of an `async with`."""
-        line = cls(port)
-        server = await asyncio.start_server(line._connected, PBX_HOST, 0)
-        line.port = server.sockets[0].getsockname()[1]
-        try:
-            yield line
-        finally:
-            server.close()
-            line.cut()
-
-    def cut(self) -> None:
-        """End all connections at once; new ones are welcome."""
-        for end in self._ends:
-            end.transport.abort()
-        self._ends.clear()
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection(PBX_HOST, self._to)
-        self._ends += [writer, far_writer]
-        await asyncio.gather(self._pass_on(reader, far_writer), self._pass_on(far_reader, writer))
-
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                writer.write(data)
-        writer.close()
 
 
 @dataclass

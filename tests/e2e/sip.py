@@ -343,6 +343,8 @@ class UserAgent(asyncio.DatagramProtocol):
         self.port = 0
         self.calls: list[Call] = []
         """All calls since the last :meth:`forget`, oldest first."""
+        self.voice = True
+        """Whether calls that are up send silence; without, many calls at the same time cost next to nothing."""
         self._waiting: asyncio.Queue[Call] = asyncio.Queue()
         self._transport: asyncio.DatagramTransport | None = None
         self._responses: dict[str, bytes] = {}
@@ -492,9 +494,10 @@ class UserAgent(asyncio.DatagramProtocol):
         )
 
     def talk(self, call: Call) -> None:
-        """The call is up from now on, and full of silence."""
+        """The call is up from now on, and full of silence where there is voice."""
         call.up = True
-        self._background(self._send_silence(call))
+        if self.voice:
+            self._background(self._send_silence(call))
 
     async def _send_silence(self, call: Call) -> None:
         source = secrets.token_bytes(4)

@@ -93,11 +93,11 @@ async def test_a_call_that_goes_on_while_the_connection_is_down_is_told_once() -
     async with PbxSandbox() as pbx, ZammadSandbox() as zammad, bridged(pbx, zammad):
         await pbx.send(answered)
         await zammad.wait_for(lambda z: len(z.log) == 1 and z.log[0].state == "answer", 30)
-        pbx.channels = [
-            {"Channel": name, "Uniqueid": uniqueid, "Linkedid": zammad.log[0].call_id, "ChannelState": "6",
+        pbx.channels = {
+            uniqueid: {"Channel": name, "Uniqueid": uniqueid, "Linkedid": zammad.log[0].call_id, "ChannelState": "6",
              "Context": context, "Exten": "4930600100", "BridgeID": "b"}
             for name, uniqueid, context in _channels(answered)
-        ]  # fmt: skip
+        }  # fmt: skip
         pbx.cut()
         await pbx.wait_for(lambda: status_actions(pbx) == 2)
         await pbx.send(b"Event: HangupRequest" + end)

@@ -43,8 +43,8 @@ _PENDING_LIMIT: Final = 1000
 """Actions that wait for an answer at once."""
 _HEADER_LIMIT: Final = 4096
 """Headers of one message of an answer (ListCommands has one a command: some 150)."""
-_ANSWER_LIMIT: Final = 20_000
-"""Messages of one answer (Status has one a channel)."""
+_ANSWER_LIMIT: Final = 50_000
+"""Messages of one answer (Status has one a channel: 20,000 while 10,000 calls are up)."""
 _TLS_ALERT: Final = b"\x15\x03"
 """A TLS record: type alert (RFC 8446, 5.1), then the version's first byte."""
 

@@ -6,6 +6,7 @@ For `ami2zammad demo` and for the tests; `run` never uses it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -46,10 +47,10 @@ class PbxSandbox:
     """A server that speaks AMI like Asterisk 22; `async with` starts and ends it.
 
     Good manners: the greeting, Login (plain and MD5), Challenge, Logoff, Ping, ListCommands, Status, Events, Hangup.
-    `actions` are those it got, in order; `channels` the headers of what a Status lists; `answers` adds actions or
-    changes them. Bad manners can be switched on at any time: `greeting` (any bytes, None: silent), `answering`
-    (False: actions are read and ignored), `md5` (False: no challenge), `segment` (everything goes out cut into
-    pieces of that many bytes); and see `send`, `cut`, `stall`.
+    `actions` are those it got, in order; `channels` the headers of what a Status lists, by Uniqueid; `answers` adds
+    actions or changes them. Bad manners can be switched on at any time: `greeting` (any bytes, None: silent),
+    `answering` (False: actions are read and ignored), `md5` (False: no challenge), `segment` (everything goes out cut
+    into pieces of that many bytes); and see `send`, `cut`, `stall`.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class PbxSandbox:
         self._changed = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
         self.actions: list[Headers] = []
-        self.channels: list[Headers] = []
+        self.channels: dict[str, Headers] = {}
         self.connections = 0
         self.greeting: bytes | None = b"Asterisk Call Manager/11.0.0\r\n"
         self.answering = True
@@ -150,7 +151,7 @@ class PbxSandbox:
             if name == b"Status":
                 self._list(_headers(message))
             elif name == b"Hangup":
-                self._unlist(_headers(message))
+                self.channels.pop(_headers(message).get("Uniqueid", ""), None)
             if name in _NOT_PLAYED:
                 continue
             if before is not None and at > before:
@@ -161,21 +162,26 @@ class PbxSandbox:
         return played
 
     def _list(self, status: Headers) -> None:
-        self._unlist(status)
-        self.channels.append({name: value for name, value in status.items() if name not in _OF_THE_ANSWER})
-
-    def _unlist(self, headers: Headers) -> None:
-        self.channels = [channel for channel in self.channels if channel.get("Uniqueid") != headers.get("Uniqueid")]
+        listed = {name: value for name, value in status.items() if name not in _OF_THE_ANSWER}
+        self.channels[listed.get("Uniqueid", "")] = listed
 
     async def emit(self, event: str, headers: Mapping[str, str] | None = None) -> None:
         """Send one event to all who are logged in."""
         await self.send(_block({"Event": event, **(headers or {})}))
 
     async def send(self, raw: bytes) -> None:
-        """Send any bytes to all who are logged in, half a message say."""
-        for client in list(self._clients):
-            if client.logged_in:
+        """Send any bytes to all who are logged in, half a message say. Waits for those who are slow to read."""
+        clients = [client for client in self._clients if client.logged_in]
+        if self.segment is not None:
+            for client in clients:
                 await self._write(client, raw)
+            return
+        # To all before anybody is waited for: what a Status says next must not get there before this.
+        for client in clients:
+            client.writer.write(raw)
+        for client in clients:
+            with contextlib.suppress(OSError):  # it left; its own task takes note
+                await client.writer.drain()
 
     def cut(self) -> None:
         """Break all connections off, as a crash would."""
@@ -266,7 +272,7 @@ class PbxSandbox:
 
     def _status(self, headers: Headers) -> list[Headers]:
         wanted = headers.get("Channel")
-        listed = [channel for channel in self.channels if wanted in {None, channel.get("Channel")}]
+        listed = [channel for channel in self.channels.values() if wanted in {None, channel.get("Channel")}]
         if wanted is not None and not listed:
             return [{"Response": "Error", "Message": "No such channel"}]
         start = {"Response": "Success", "EventList": "start", "Message": "Channel status will follow"}
@@ -275,7 +281,7 @@ class PbxSandbox:
         return [start, *events, end]
 
     def _hangup(self, headers: Headers) -> list[Headers]:
-        if any(channel.get("Channel") == headers.get("Channel") for channel in self.channels):
+        if any(channel.get("Channel") == headers.get("Channel") for channel in self.channels.values()):
             return [{"Response": "Success", "Message": "Channel Hungup"}]
         return [{"Response": "Error", "Message": "No such channel"}]
 

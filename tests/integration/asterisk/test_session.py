@@ -116,7 +116,7 @@ async def test_snapshot_and_application(pbx: PbxSandbox, endpoint: AmiEndpoint) 
     signals: list[Signal] = []
     session = await AmiSession.open(endpoint, signals.extend, clock=lambda: 5.0)
     assert await session.snapshot() == Snapshot(5.0, (), 5.0)
-    pbx.channels.append(CHANNEL)
+    pbx.channels[CHANNEL["Uniqueid"]] = CHANNEL
     await pbx.emit("HangupRequest", {"Uniqueid": "before"})
     assert await session.snapshot() == Snapshot(5.0, (LISTED,), 5.0)
     assert await session.application_of("PJSIP/100-00000001") == "VoiceMail"
@@ -477,7 +477,7 @@ async def test_backpressure_loses_nothing(
 
 async def test_a_session_is_recorded(pbx: PbxSandbox, endpoint: AmiEndpoint, tmp_path: Path) -> None:
     signals: list[Signal] = []
-    pbx.channels.append(CHANNEL)
+    pbx.channels[CHANNEL["Uniqueid"]] = CHANNEL
     path = tmp_path / "session.ami"
     with RecordingWriter.create(path) as writer:
         session = await AmiSession.open(replace(endpoint, auth="md5"), signals.extend, clock=lambda: 5.0, tap=writer)

@@ -58,7 +58,7 @@ async def test_actions() -> None:
         assert b"\r\nListCommands: " in await client.ask(Action="ListCommands")
         assert b"unknown command" in await client.ask(Action="Originate")
         assert b"No such channel" in await client.ask(Action="Hangup", Channel="PJSIP/1")
-        pbx.channels.append({"Channel": "PJSIP/1", "Uniqueid": "1.1"})
+        pbx.channels["1.1"] = {"Channel": "PJSIP/1", "Uniqueid": "1.1"}
         assert b"Hungup" in await client.ask(Action="Hangup", Channel="PJSIP/1")
         assert b"EventList: start" in await client.ask(Action="Status")
         assert b"Event: Status\r\n" in await client.message()
