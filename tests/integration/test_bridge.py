@@ -140,11 +140,11 @@ async def test_calls_that_nobody_sees_any_more_are_ended_after_a_while_and_not_b
         # Connected, it never matters how long nothing happens.
         passed += 10_000
         await fake.advance(60)
-        pbx.channels = [
-            {"Channel": name, "Uniqueid": uniqueid, "Linkedid": zammad.log[0].call_id, "ChannelState": "6",
+        pbx.channels = {
+            uniqueid: {"Channel": name, "Uniqueid": uniqueid, "Linkedid": zammad.log[0].call_id, "ChannelState": "6",
              "Context": context, "Exten": "4930600100", "BridgeID": "b"}
             for name, uniqueid, context in _channels(answered)
-        ]  # fmt: skip
+        }  # fmt: skip
         pbx.greeting = None
         with capture_logs() as logs:
             pbx.cut()

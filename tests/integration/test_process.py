@@ -81,14 +81,14 @@ class Scene:
 
     def list_channels(self, linkedid: str) -> None:
         """Let the PBX say of the channels of the answered call that they are still there."""
-        self.pbx.channels = []
+        self.pbx.channels.clear()
         for message in ANSWERED.decode().split("\r\n\r\n"):
             headers = dict(line.partition(": ")[::2] for line in message.split("\r\n"))
             if headers.get("Event") == "Newchannel":
-                self.pbx.channels.append(
-                    {"Channel": headers["Channel"], "Uniqueid": headers["Uniqueid"], "Linkedid": linkedid,
-                     "ChannelState": "6", "Context": headers["Context"], "Exten": "4930600100", "BridgeID": "b"}
-                )  # fmt: skip
+                self.pbx.channels[headers["Uniqueid"]] = {
+                    "Channel": headers["Channel"], "Uniqueid": headers["Uniqueid"], "Linkedid": linkedid,
+                    "ChannelState": "6", "Context": headers["Context"], "Exten": "4930600100", "BridgeID": "b",
+                }  # fmt: skip
 
 
 @pytest.fixture
