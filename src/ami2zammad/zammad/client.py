@@ -142,11 +142,15 @@ class ZammadClient:
         def pause(_: RetryCallState) -> float:
             return delivery.pause
 
-        retrying = AsyncRetrying(retry=retry_if_result(unfinished), wait=pause, stop=stop_never, sleep=self._sleep)
-        judgement: Judgement = await retrying(self._attempt, delivery)
-        log = self._log.bind(call_id=event.call_id, kind=kind_of(event), status=judgement.status)
+        judgement = await self._attempt(delivery)
+        if unfinished(judgement):
+            # Not before: tenacity costs a third of a request, and nearly all events go through at once.
+            await self._sleep(delivery.pause)
+            retrying = AsyncRetrying(retry=retry_if_result(unfinished), wait=pause, stop=stop_never, sleep=self._sleep)
+            judgement = await retrying(self._attempt, delivery)
+        about = {"call_id": event.call_id, "kind": kind_of(event), "status": judgement.status}
         if judgement.verdict is Verdict.REFUSED:
-            log.warning("zammad.refused", reason=judgement.reason, attempts=delivery.attempts)
+            self._log.warning("zammad.refused", **about, reason=judgement.reason, attempts=delivery.attempts)
             if self._on_failure is not None:
                 self._on_failure(event, judgement.reason)
             raise EventRefused(
@@ -155,9 +159,9 @@ class ZammadClient:
                 status=judgement.status,
             )
         self._accepted += 1
-        log.info("zammad.delivered", attempts=delivery.attempts, duplicate=judgement.duplicate)
+        self._log.info("zammad.delivered", **about, attempts=delivery.attempts, duplicate=judgement.duplicate)
         if judgement.ignored:
-            log.warning("zammad.reply_ignored", reply=judgement.ignored)
+            self._log.warning("zammad.reply_ignored", **about, reply=judgement.ignored)
         return judgement.reply
 
     async def check(self) -> CheckResult:
@@ -268,6 +272,8 @@ class ZammadClient:
         if isinstance(outcome, Answered) and outcome.location:
             outcome = dataclasses.replace(outcome, location=endpoint.hide_location(outcome.location))
         judgement = read(outcome)
+        if not judgement.reason and not judgement.ignored:
+            return judgement
         return dataclasses.replace(
             judgement,
             reason=endpoint.hide(judgement.reason),
