@@ -333,16 +333,16 @@ class Bridge:
     async def reload(self, settings: Settings) -> list[str]:
         """Use other settings from now on, as far as that can be done while calls are up.
 
-        These are the agents and all of `zammad`. Returns the names of other sections that differ: they need a restart.
+        These are the agents and all of `zammad`. Returns the names of other sections that differ from those of the
+        start: they need a restart.
         Raises `ZammadError` if the endpoint cannot be used; then nothing changes.
         """
         await self._zammad.use(zammad_endpoint(settings))
         self._tracker.use(directory_of(settings))
-        kept, self._settings = self._settings, settings
         return [
             name
             for name in type(settings).model_fields
-            if name not in {"agents", "zammad", "log"} and getattr(settings, name) != getattr(kept, name)
+            if name not in {"agents", "zammad", "log"} and getattr(settings, name) != getattr(self._settings, name)
         ]
 
     def _tell(self, events: list[CallEvent]) -> None:
@@ -392,7 +392,9 @@ class Bridge:
 
     async def _disconnected(self, reason: AsteriskError) -> None:
         """Keep all calls: Asterisk goes on with them, and the next snapshot tells which have ended."""
-        self._unobserved_since = self._clock()
+        # A session that gave no list of channels has observed nothing.
+        if self._unobserved_since is None:
+            self._unobserved_since = self._clock()
         self._log.info("calls.unobserved", reason=reason.code, live_calls=self._tracker.live_calls)
 
     async def _ask_again(self) -> None:

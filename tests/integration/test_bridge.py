@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from ami2zammad.asterisk.errors import ConnectionLost
 from ami2zammad.bridge import Bridge
 from ami2zammad.sandbox.pbx import PbxSandbox
 from ami2zammad.sandbox.zammad import Fault, ZammadSandbox
@@ -114,6 +115,25 @@ def _channels(stream: bytes) -> list[tuple[str, str, str]]:
         if headers.get("Event") == "Newchannel":
             channels.append((headers["Channel"], headers["Uniqueid"], headers["Context"]))
     return channels
+
+
+async def test_connections_that_show_no_channels_do_not_keep_entries_open() -> None:
+    """A PBX that lets the bridge in and then does not list its channels: nobody sees the calls."""
+    recording = (RECORDINGS / "in_answer_caller_hangs_up.ami").read_bytes()
+    until_answered = recording[recording.index(b"Event: Newchannel") : recording.index(b"Event: HangupRequest")]
+    time = FakeTime()
+    async with PbxSandbox() as pbx, ZammadSandbox() as zammad, asyncio.TaskGroup() as group:
+        settings = settings_for(pbx, zammad)
+        bridge, stop = Bridge(settings, clock=time.clock, sleep=time.sleep), asyncio.Event()
+        group.create_task(bridge.run(stop))
+        await pbx.wait_for(lambda: status_actions(pbx) == 1)
+        await pbx.send(until_answered)
+        await zammad.wait_for(lambda z: len(z.log) == 1 and z.log[0].state == "answer", 30)
+        for _ in range(5):
+            await bridge._disconnected(ConnectionLost("no list"))
+            await time.advance(settings.calls.unobserved_limit / 4)
+        await zammad.wait_for(lambda z: z.log[0].state == "hangup", 30)
+        stop.set()
 
 
 async def test_stopping_delivers_what_is_left_first() -> None:

@@ -167,6 +167,11 @@ async def test_settings_are_read_again_at_sighup_without_dropping_a_call(scene: 
         bridge.signal(signal.SIGHUP)
         reloaded = await bridge.logged("bridge.reloaded")
         assert (reloaded["agents"], reloaded["restart_needed"]) == (1, ["calls"])
+        # That is still so when they are read once more.
+        bridge.signal(signal.SIGHUP)
+        await bridge.logged(
+            "bridge.reloaded", lambda line: line is not reloaded and line["restart_needed"] == ["calls"]
+        )
         await scene.pbx.send(END)
         # The other Zammad did not know that call: it is told of it first.
         await other.wait_for(lambda z: len(z.log) == 1 and z.log[0].state == "hangup", PATIENCE)
@@ -233,7 +238,7 @@ async def test_events_are_shown_retried_and_discarded(scene: Scene) -> None:
             for number in (1, 2, 3)
         }  # fmt: skip
         store.commit(Transaction(rows))
-    code, text = await scene.command("outbox", "show", "2")
+    code, text = await scene.command("outbox", "show", "2", "2")
     assert code == 0
     assert "Error ID [x]" in text
     assert "4917699999999" in text

@@ -64,6 +64,7 @@ class OutboxAdmin:
 
     def show(self, ids: Sequence[int]) -> bool:
         """Show some events in full; say whether all of them are there."""
+        ids = list(dict.fromkeys(ids))
         rows = self._rows(ids)
         if self._as_json:
             self._print_json([_document(row) for row in rows])
@@ -73,7 +74,7 @@ class OutboxAdmin:
                 for name, value in _document(row).items():
                     console.print(f"{name:16} {value}", highlight=False, markup=False, soft_wrap=True)
                 console.print()
-        return len(rows) == len(set(ids))
+        return len(rows) == len(ids)
 
     def retry(self, ids: Sequence[int] | None) -> int:
         """Let events that were set aside (None: all) be tried again; return how many."""

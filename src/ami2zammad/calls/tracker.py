@@ -207,7 +207,7 @@ class CallTracker:
         changed, self._touched = self._touched, set()
         for event in events:
             changed.add((event if isinstance(event, NewCall) else event.call).first_call_id)
-        return {call_id: self._document(self._calls.get(call_id.removeprefix(self._prefix))) for call_id in changed}
+        return {call_id: self._document_of(call_id) for call_id in changed}
 
     def forget_changes(self) -> None:
         """Take note that nobody keeps calls."""
@@ -218,9 +218,14 @@ class CallTracker:
         calls = {call.call_id: self._document(call) for call in self._calls.values()}
         return {call_id: document for call_id, document in calls.items() if document is not None}
 
+    def _document_of(self, call_id: str) -> str | None:
+        call = self._calls.get(call_id.removeprefix(self._prefix))
+        # Its Linkedid may lead to another call by now, which has a document of its own.
+        return self._document(call) if call is not None and call.call_id == call_id else None
+
     @staticmethod
-    def _document(call: Call | None) -> str | None:
-        return to_document(call) if call is not None and call.entries else None
+    def _document(call: Call) -> str | None:
+        return to_document(call) if call.entries else None
 
     def resume(self, document: str, at: float) -> list[CallEvent]:
         """Go on with a call that was kept; the next snapshot tells what became of it.
@@ -229,8 +234,9 @@ class CallTracker:
         """
         self._now = max(self._now, at)
         call = from_document(document, at)
-        known = next((self._calls[linkedid] for linkedid in call.linkedids if linkedid in self._calls), None)
+        known = self._known_as(call)
         if known is not None:
+            self._touch(call)
             entry = call.open_entry
             if entry is None or (known.entry is not None and known.entry.call_id == entry.call_id):
                 return []
@@ -246,6 +252,13 @@ class CallTracker:
             self._without_channel[call.call_id] = call
         self._schedule(call)
         return []
+
+    def _known_as(self, resumed: Call) -> Call | None:
+        channels = self._switchboard.channels
+        calls = [self._calls[linkedid] for linkedid in resumed.linkedids if linkedid in self._calls]
+        # Its channels may have got another Linkedid since.
+        calls += [channels[uniqueid].call for uniqueid in resumed.channels if uniqueid in channels]
+        return calls[0] if calls else None
 
     # -- control (docs/dialplan.md) -------------------------------------------------------------------------
 
@@ -327,6 +340,7 @@ class CallTracker:
         if entry.answered or entry.call_id != new_call.call_id:
             return ""
         entry.refused = True
+        self._touch(call)
         return call.party.name
 
     def outcome(self, new_call: NewCall) -> Cause | None:
@@ -414,6 +428,8 @@ class CallTracker:
                 self._rules.numbers.party(channel.exten) if is_diallable(channel.exten) else channel.exten or "s",
                 direction=Direction.IN,
             )
+            # Told at its end at the latest, even if nobody listens then.
+            self._touch(call)
             if self._rules.announce_on_arrival:
                 return entry.announce(at)
         return []
@@ -437,6 +453,8 @@ class CallTracker:
     def _channel_gone(self, signal: ChannelGone) -> list[CallEvent]:
         channel = self._switchboard.channels.get(signal.uniqueid)
         if channel is None:
+            # A list that is being made may still have it.
+            self._ended[signal.uniqueid] = signal.at
             return []
         call = channel.call
         neighbours = list(self._switchboard.around(channel))
@@ -458,8 +476,10 @@ class CallTracker:
 
     def _count_outcome(self, entry: LogEntry, leg: Channel, cause: int) -> None:
         if leg.dial_status not in {"ANSWER", "FORWARD"} and not entry.answered:
+            before = entry.outcome
             entry.add_outcome(causes.of_leg(leg.dial_status, cause))
-            self._touch(leg.call)
+            if entry.outcome is not before:
+                self._touch(leg.call)
 
     def _known(self, uniqueid: str, linkedid: str) -> Channel | None:
         """Return a channel, having moved it to the call of the Linkedid that it has now."""
@@ -852,7 +872,11 @@ class CallTracker:
     def _leave_queues(self, listed: Iterable[ChannelListed], at: float) -> None:
         """Note which callers wait in their queue no longer."""
         channels = self._switchboard.channels
-        waiting = {channels[one.uniqueid].call.call_id for one in listed if one.queue and one.uniqueid in channels}
+        waiting = {
+            channels[one.uniqueid].call.call_id
+            for one in listed
+            if one.queue and not one.bridge and one.uniqueid in channels
+        }
         for call in dict.fromkeys(self._calls.values()):
             if call.queue and call.party is not None and call.call_id not in waiting:
                 self._queue_left(QueueLeft(at, call.party.uniqueid, call.queue))

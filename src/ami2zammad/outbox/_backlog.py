@@ -104,8 +104,11 @@ class Backlog:
         self._by_id[waiting.id] = (family, waiting)
         self.waiting += 1
         event = waiting.event
-        if isinstance(event, NewCall) and not waiting.attempts:
-            self._unbegun[event.call_id] = (family, waiting)
+        if isinstance(event, NewCall):
+            # It was given up before, where somebody lets it be tried again.
+            self._lost.pop(event.call_id, None)
+            if not waiting.attempts:
+                self._unbegun[event.call_id] = (family, waiting)
         self._queue(family)
         given_up: list[Waiting] = []
         while self.waiting > self._limit and self._unbegun:

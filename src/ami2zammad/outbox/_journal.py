@@ -7,6 +7,7 @@ in memory, this is said once, and all that was to be written is written when it 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from ami2zammad.outbox.store import Contents, OutboxError, Row, Store, StoreTrouble, Transaction
+from ami2zammad.outbox.store import DEAD_LETTERS_KEPT, Contents, OutboxError, Row, Store, StoreTrouble, Transaction
 
 Sleep = Callable[[float], Awaitable[None]]
 _ResultT = TypeVar("_ResultT")
@@ -42,8 +43,8 @@ class Journal:
         sleep: Sleep,
         written: Callable[[Iterable[int]], None],
         everything: Callable[[], Transaction],
-        taken_up: Callable[[Contents], None],
-        edited: Callable[[Contents], None],
+        taken_up: Callable[[Contents], Awaitable[None]],
+        edited: Callable[[Contents], Awaitable[None]],
     ) -> None:
         self._store = store
         self._sleep = sleep
@@ -55,6 +56,12 @@ class Journal:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outbox")
         self._pending = Transaction()
         self._being_written = Transaction()
+        # What the file holds: there is nothing else to delete. Without that, a disk in trouble for weeks would leave a
+        # list of all that was delivered meanwhile.
+        self._rows_in_file: set[int] = set()
+        self._calls_in_file: set[str] = set()
+        # What was set aside and is not written yet.
+        self._dead: deque[int] = deque()
         self._news = asyncio.Event()
         self._read = False
         self._at_once = False
@@ -86,19 +93,29 @@ class Journal:
 
     def put(self, row: Row) -> None:
         """Write or rewrite a row soon."""
+        self._pending.put(row)
         if row.set_aside_at is not None:
             self.dead_letters += 1
-        self._pending.put(row)
+            self._dead.append(row.id)
+            if len(self._dead) > DEAD_LETTERS_KEPT:
+                self._pending.rows.pop(self._dead.popleft(), None)
         self._news.set()
 
     def delete(self, row_id: int) -> None:
         """Delete a row soon."""
-        self._pending.delete(row_id)
+        if row_id in self._rows_in_file or row_id in self._being_written.rows:
+            self._pending.delete(row_id)
+        else:
+            self._pending.rows.pop(row_id, None)
         self._news.set()
 
     def remember(self, calls: Mapping[str, str | None]) -> None:
         """Keep, or forget, documents of live calls; written together with the rows put in the same turn of the loop."""
-        self._pending.calls.update(calls)
+        for call_id, document in calls.items():
+            if document is None and call_id not in self._calls_in_file and call_id not in self._being_written.calls:
+                self._pending.calls.pop(call_id, None)
+            else:
+                self._pending.calls[call_id] = document
         self._news.set()
 
     def concerns(self, row_id: int) -> bool:
@@ -116,6 +133,9 @@ class Journal:
             elif self._news.is_set() or await self._within(asyncio.ensure_future(self._news.wait()), LOOK_EVERY):
                 self._news.clear()
                 await self._write()
+                # Where there is always something to write, nobody would ever look.
+                if not self.problem:
+                    await self._look()
             else:
                 await self._look()
 
@@ -134,8 +154,21 @@ class Journal:
         await self._in_thread(self._store.claim)
         contents = await self._in_thread(self._store.open)
         self._read = True
-        self.dead_letters = contents.dead_letters
+        self._note_contents(contents)
         return contents
+
+    def _note_contents(self, contents: Contents) -> None:
+        self._rows_in_file = {row.id for row in contents.waiting}
+        self._calls_in_file = set(contents.calls)
+        self.dead_letters = contents.dead_letters
+
+    def _note_written(self, transaction: Transaction) -> None:
+        self._rows_in_file -= transaction.deleted
+        for row in transaction.rows.values():
+            (self._rows_in_file.add if row.set_aside_at is None else self._rows_in_file.discard)(row.id)
+        for call_id, document in transaction.calls.items():
+            (self._calls_in_file.add if document is not None else self._calls_in_file.discard)(call_id)
+        self._dead = deque(row.id for row in self._pending.rows.values() if row.set_aside_at is not None)
 
     async def _write(self) -> None:
         try:
@@ -148,18 +181,19 @@ class Journal:
         """Write what is pending. Raises `StoreTrouble`; then it is pending as before."""
         transaction, self._pending = self._pending, Transaction()
         self._being_written = transaction
-        work = asyncio.ensure_future(self._in_thread(self._store.commit, transaction))
         try:
-            if not await self._within(work, PATIENCE, cancel=False):
-                await self._note_trouble(StoreTrouble("the disk does not answer"))
-            await work
+            await self._patiently(self._store.commit, transaction)
         except BaseException:
-            # If it was written in spite of this, it is written once more: that changes nothing.
-            transaction.follow(self._pending)
-            self._pending = transaction
+            # If it was written in spite of this, it is written once more: that changes nothing. In a new one: when this
+            # is cancelled the thread still reads the old one.
+            again = Transaction()
+            again.follow(transaction)
+            again.follow(self._pending)
+            self._pending = again
             raise
         finally:
             self._being_written = Transaction()
+        self._note_written(transaction)
         self._written(transaction.rows)
         self._note_recovery()
 
@@ -169,7 +203,7 @@ class Journal:
                 first = not self._read
                 contents = await self._claim_and_open()
                 if first:
-                    self._taken_up(contents)
+                    await self._taken_up(contents)
             await self._commit()
         except StoreTrouble as trouble:
             await self._note_trouble(trouble)
@@ -179,13 +213,14 @@ class Journal:
     async def _look(self) -> None:
         """Take in what `ami2zammad outbox` has changed."""
         try:
-            contents = await self._in_thread(self._store.changed_by_others)
+            contents = await self._patiently(self._store.changed_by_others)
         except StoreTrouble as trouble:
             await self._note_trouble(trouble)
             return
+        self._note_recovery()
         if contents is not None:
-            self.dead_letters = contents.dead_letters
-            self._edited(contents)
+            self._note_contents(contents)
+            await self._edited(contents)
 
     async def _note_trouble(self, trouble: StoreTrouble) -> None:
         if not self.problem:
@@ -197,9 +232,9 @@ class Journal:
                 remedy=f"see to it that the bridge can write in {folder} and that there is space; until then it goes "
                 "on in memory, and what waits is lost if it ends",
             )
+            # Nobody waits for a disk in trouble; what comes from now on does not begin to.
+            self._written([*self._being_written.rows, *self._pending.rows])
         self.problem = trouble.problem
-        # Nobody waits for a disk in trouble.
-        self._written([*self._being_written.rows, *self._pending.rows])
         # A disk that damages the new file as well would be filled with damaged ones.
         if trouble.damaged and not self._renewed:
             await self._begin_anew(trouble)
@@ -212,6 +247,7 @@ class Journal:
             self.problem = again.problem
             return
         self._read = self._at_once = self._renewed = True
+        self._rows_in_file, self._calls_in_file = set(), set()
         everything = self._everything()
         everything.follow(self._pending)
         self._pending = everything
@@ -228,6 +264,15 @@ class Journal:
             self.problem = ""
             self._renewed = False
             self._log.info("outbox.durable", path=str(self.path))
+
+    async def _patiently(self, work: Callable[..., _ResultT], *arguments: object) -> _ResultT:
+        """Do `work` in the thread; events wait for it no longer if the disk does not answer for a while."""
+        result = asyncio.ensure_future(self._in_thread(work, *arguments))
+        while not await self._within(result, PATIENCE, cancel=False):
+            if self._being_written or self._pending.urgent:
+                await self._note_trouble(StoreTrouble("the disk does not answer"))
+                break
+        return await result
 
     async def _in_thread(self, work: Callable[..., _ResultT], *arguments: object) -> _ResultT:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)

@@ -33,6 +33,8 @@ RESTING_AT_MOST: Final = 1_000
 """Calls that Zammad fails on and that wait for their next attempt without holding a place."""
 LOOK_FOR_OLD_EVERY: Final = 60.0
 """Seconds between two looks for events that are too old."""
+TAKEN_IN_AT_ONCE: Final = 500
+"""Events of the file that are taken in before others have their turn on the loop."""
 _TOO_OLD: Final = "older than outbox.max_age"
 _NO_ROOM: Final = "outbox.limit was reached"
 _ENTRY_LOST: Final = "its newCall was given up"
@@ -181,7 +183,7 @@ class Outbox(Generic[ReplyT]):
         # Rows of a file that can only be read later have smaller ids than those that come in until then.
         self._next_id = contents.next_id if not self._journal.problem else int(self._wall() * 1_000_000)
         try:
-            self._take_in(contents.waiting)
+            await self._take_in(contents.waiting)
             yield contents.calls
         finally:
             await self._journal.close()
@@ -401,10 +403,14 @@ class Outbox(Generic[ReplyT]):
         self._next_id += 1
         return self._next_id - 1
 
-    def _take_in(self, rows: Iterable[Row]) -> None:
-        """Let events wait that the file holds."""
+    async def _take_in(self, rows: Iterable[Row]) -> int:
+        """Let events wait that the file holds; return how many."""
         now, wall = self._clock(), self._wall()
-        for row in rows:
+        count = 0
+        for count, row in enumerate(rows, 1):
+            # A hundred thousand take seconds, and live calls do not wait for that.
+            if count % TAKEN_IN_AT_ONCE == 0:
+                await asyncio.sleep(0)
             # A clock that went back since makes nothing younger than new.
             since = now - max(wall - row.at, 0.0)
             try:
@@ -416,6 +422,7 @@ class Outbox(Generic[ReplyT]):
                 continue
             self._add(Waiting(row.id, event, row.family, since, row.at, attempts=row.attempts, reason=row.reason))
         self._note_waiting()
+        return count
 
     def _written(self, ids: Iterable[int]) -> None:
         for event_id in ids:
@@ -426,22 +433,23 @@ class Outbox(Generic[ReplyT]):
         rows = {waiting.id: _row(waiting) for waiting in self._backlog}
         return Transaction(rows, calls=dict(self._all_calls() if self._all_calls is not None else {}))
 
-    def _taken_up(self, contents: Contents) -> None:
-        self._take_in(contents.waiting)
+    async def _taken_up(self, contents: Contents) -> None:
+        await self._take_in(contents.waiting)
         if self._on_calls is not None and contents.calls:
             self._on_calls(contents.calls)
 
-    def _edited(self, contents: Contents) -> None:
+    async def _edited(self, contents: Contents) -> None:
         """Take in what somebody let be tried again, and drop what somebody discarded."""
-        assert self._journal is not None  # noqa: S101 - it is the journal that calls this
+        journal, backlog = self._journal, self._backlog
+        assert journal is not None  # noqa: S101 - it is the journal that calls this
         there = {row.id for row in contents.waiting}
-        for event_id in [waiting.id for waiting in self._backlog]:
-            if event_id not in there and not self._journal.concerns(event_id):
-                self._backlog.drop(event_id)
-        new = [row for row in contents.waiting if row.id not in self._backlog and not self._journal.concerns(row.id)]
-        self._take_in(new)
-        self._log.info("outbox.edited", waiting=self.waiting, taken_in=len(new))
-        self._note_waiting()
+        for event_id in [waiting.id for waiting in backlog]:
+            if event_id not in there and not journal.concerns(event_id):
+                backlog.drop(event_id)
+        # Asked of each when its turn comes: others are delivered meanwhile.
+        new = (row for row in contents.waiting if row.id not in backlog and not journal.concerns(row.id))
+        taken_in = await self._take_in(new)
+        self._log.info("outbox.edited", waiting=self.waiting, taken_in=taken_in)
 
 
 def _row(waiting: Waiting) -> Row:

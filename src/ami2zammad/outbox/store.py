@@ -55,12 +55,16 @@ class OutboxTooNewError(OutboxError):
 
 
 class StoreTrouble(Exception):  # noqa: N818 - a state of the disk, which passes
-    """The file cannot be read or written for now. `damaged`: it is no usable database any more."""
+    """The file cannot be read or written for now. `damaged`: it is no usable database any more.
 
-    def __init__(self, problem: str, *, damaged: bool = False) -> None:
+    `read_only`: this connection will never be able to write.
+    """
+
+    def __init__(self, problem: str, *, damaged: bool = False, read_only: bool = False) -> None:
         super().__init__(problem)
         self.problem = problem
         self.damaged = damaged
+        self.read_only = read_only
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +157,9 @@ class Store:
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            lock = self.path.with_name(self.path.name + ".lock").open("a+", encoding="ascii")
+            # Whoever may open it can lock it: the bridge's user alone.
+            descriptor = os.open(self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+            lock = os.fdopen(descriptor, "a+", encoding="ascii")
         except OSError as error:
             raise StoreTrouble(_told(error)) from None
         try:
@@ -188,6 +194,7 @@ class Store:
         with _translated():
             database = self._connect()
             try:
+                self._check(database)
                 contents = self._read(database)
             except BaseException:
                 database.close()
@@ -202,6 +209,8 @@ class Store:
         database = sqlite3.connect(
             self.path, timeout=_LOCK_TIMEOUT, isolation_level=None, check_same_thread=False, cached_statements=32
         )
+        # SQLite does not check its texts: one that has gone bad must not hide all others.
+        database.text_factory = lambda raw: raw.decode("utf-8", "replace")
         try:
             self._migrate(database)
         except BaseException:
@@ -221,21 +230,33 @@ class Store:
             statements = self._migrations[step]
             database.executescript(f"BEGIN IMMEDIATE; {statements} PRAGMA user_version = {step + 1}; COMMIT;")
 
-    def _read(self, database: sqlite3.Connection) -> Contents:
+    @staticmethod
+    def _check(database: sqlite3.Connection) -> None:
         (sound,) = database.execute("PRAGMA quick_check(1)").fetchone()
         if sound != "ok":
             raise StoreTrouble("it is damaged", damaged=True)
+
+    def _read(self, database: sqlite3.Connection) -> Contents:
+        # First: what is changed while this is read is read again at the next look.
+        self._seen_version = _data_version(database)
         rows = database.execute(f"SELECT {_COLUMNS} FROM event WHERE set_aside_at IS NULL ORDER BY id")  # noqa: S608
         waiting = [Row(*row) for row in rows]
         calls = dict(database.execute("SELECT call_id, document FROM call"))
         (dead,) = database.execute("SELECT count(*) FROM event WHERE set_aside_at IS NOT NULL").fetchone()
         (last,) = database.execute("SELECT coalesce(max(id), 0) FROM event").fetchone()
-        self._seen_version = _data_version(database)
         return Contents(waiting, calls, dead, last + 1)
 
     def commit(self, transaction: Transaction) -> None:
         """Write `transaction`; on the disk itself when this returns, if it is urgent."""
-        database = self._opened()
+        try:
+            self._commit(self._opened(), transaction)
+        except StoreTrouble as trouble:
+            # To be opened again: it was opened when the file could not be written, and would stay so.
+            if trouble.read_only:
+                self.close()
+            raise
+
+    def _commit(self, database: sqlite3.Connection, transaction: Transaction) -> None:
         with _translated():
             # Without a sync a loss of power may take the latest transactions away, the death of the process may not.
             # What is lost then was delivered before, and is delivered once more: harmless, and much faster.
@@ -389,7 +410,8 @@ def _translated() -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY
         if code in _DAMAGED:
             raise StoreTrouble(_DAMAGED[code], damaged=True) from None
-        raise StoreTrouble(_TROUBLES.get(code) or f"SQLite says: {error}") from None
+        problem = _TROUBLES.get(code) or f"SQLite says: {error}"
+        raise StoreTrouble(problem, read_only=code == sqlite3.SQLITE_READONLY) from None
     except OSError as error:
         raise StoreTrouble(_told(error)) from None
     except (ValueError, OverflowError) as error:

@@ -16,6 +16,7 @@ from ami2zammad.calls.events import Answer, CallEvent, Cause, Hangup, NewCall
 from ami2zammad.calls.signalling import (
     BridgeEntered,
     ChannelCreated,
+    ChannelGone,
     ChannelListed,
     ChannelState,
     DialBegan,
@@ -173,6 +174,50 @@ def test_who_rang_and_gave_up_while_the_bridge_was_away_gave_up() -> None:
     assert bridge.told[-1].cause is Cause.CANCEL
 
 
+ARRIVES = ChannelCreated(
+    0.0, "1.1", "1.1", "PJSIP/trunk-1", ChannelState.RING, "from-trunk", "4930600130", "4917699999999"
+)
+
+
+def test_who_hung_up_in_the_ivr_while_the_bridge_was_away_is_told() -> None:
+    bridge = Bridge()
+    bridge.hear(bridge.tracker.handle(ARRIVES))
+    bridge.restart(Snapshot(2.0, ()))
+    assert [type(event) for event in bridge.told] == [NewCall, Hangup]
+    assert bridge.kept == {}
+
+
+def test_who_was_refused_before_a_restart_was_busy_after_it() -> None:
+    bridge = Bridge()
+    for signal in (ARRIVES, QueueJoined(0.0, "1.1", "support")):
+        bridge.hear(bridge.tracker.handle(signal))
+    bridge.hear(bridge.tracker.advance(1.0))
+    (new_call,) = bridge.told
+    assert isinstance(new_call, NewCall)
+    assert bridge.tracker.refuse(new_call) == "PJSIP/trunk-1"
+    bridge.hear([])
+    bridge.restart(Snapshot(2.0, ()))
+    assert isinstance(bridge.told[-1], Hangup)
+    assert bridge.told[-1].cause is Cause.BUSY
+
+
+def test_a_call_that_is_resumed_late_and_has_another_linkedid_by_then_is_ended_once_and_forgotten() -> None:
+    before, uniqueid = answered_call()
+    after = Bridge()
+    after.kept = dict(before.kept)
+    channels = (
+        ChannelListed(uniqueid, "0.1", "PJSIP/trunk-1", ChannelState.UP, bridge="b"),
+        ChannelListed("a.1", "0.1", "PJSIP/100-1", ChannelState.UP, bridge="b"),
+    )
+    after.hear(after.tracker.handle(Snapshot(1e10, channels)))
+    (document,) = before.kept.values()
+    after.hear(after.tracker.resume(document, 1e10))
+    assert [type(event) for event in after.told if event.call_id == uniqueid] == [Hangup]
+    after.hear(after.tracker.handle(Snapshot(2e10, ())))
+    assert (after.tracker.tracked_calls, after.tracker.live_calls, after.kept) == (0, 0, {})
+    assert len([event for event in after.told if event.call_id == uniqueid]) == 1
+
+
 def test_a_queue_is_known_from_the_list_of_channels() -> None:
     waiting = ChannelListed(
         "1.1", "1.1", "PJSIP/trunk-1", ChannelState.UP, "queues", "4930600130", "4917699999999",
@@ -195,6 +240,11 @@ def test_what_is_created_or_ends_while_the_list_is_made_is_neither_ended_nor_rai
     tracker.handle(created)
     assert tracker.handle(Snapshot(6.0, (), began=5.0)) == []
     assert tracker.knows("1.1")
+    # Of this one nothing was known before.
+    tracker.handle(ChannelGone(6.5, "3.1", 16))
+    tracker.handle(Snapshot(6.6, (ChannelListed("3.1", "3.1", "PJSIP/trunk-3", ChannelState.UP),), began=6.4))
+    assert not tracker.knows("3.1")
+    tracker.handle(created)
     listed = ChannelListed("2.1", "2.1", "PJSIP/100-1", ChannelState.UP)
     tracker.handle(Snapshot(7.0, (listed,), began=7.0))
     assert tracker.knows("2.1")

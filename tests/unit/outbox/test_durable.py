@@ -16,9 +16,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from ami2zammad.calls.events import CallEvent, Cause, Hangup
-from ami2zammad.outbox import Outbox, OutboxError, OutboxRules, _journal
+from ami2zammad.outbox import Outbox, OutboxError, OutboxRules, _journal, outbox as outbox_module
 from ami2zammad.outbox.records import to_text
-from ami2zammad.outbox.store import Row, Store, StoreTrouble, Transaction
+from ami2zammad.outbox.store import Contents, Row, Store, StoreTrouble, Transaction
 from tests.fake_time import FakeTime
 from tests.unit.zammad.samples import answer, entry, hangup, new_call
 
@@ -276,7 +276,8 @@ async def test_what_is_too_old_is_set_aside_as_a_whole_but_what_was_begun_is_end
         await scene.later(3000)
         scene.put([new_call("young")])
         with capture_logs() as logs:
-            await scene.later(700)
+            # Not a moment longer: time that runs on while SQLite writes is a disk that does not answer.
+            await scene.later(660)
             await until(lambda: len(set_aside(path)) == 2)
         assert [line["event"] for line in logs] == ["outbox.too_old"]
         # What comes late to an entry that was given up goes the same way.
@@ -348,6 +349,65 @@ async def test_what_was_set_aside_can_be_tried_again_while_the_bridge_runs(
         await until(lambda: not on_disk(path))
         assert outbox.dead_letters == 0
     assert [type(event).__name__ for event in zammad.taken] == ["NewCall", "Answer", "Hangup"]
+
+
+async def test_the_loop_goes_on_while_very_many_are_taken_in(path: Path, time: FakeTime, zammad: Zammad) -> None:
+    many = 10 * outbox_module.TAKEN_IN_AT_ONCE
+    text = to_text(new_call("1"))
+    rows = {number: Row(number, f"{number}", f"{number}", "newCall", NOON, text) for number in range(1, many + 1)}
+    zammad.up.clear()
+    scene = Scene(path, time, zammad)
+    turns = 0
+
+    async def live() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 0 < scene.outbox.waiting < many
+
+    other = asyncio.create_task(live())
+    async with scene.running() as outbox:
+        await outbox._edited(Contents(list(rows.values())))
+        assert outbox.waiting == many
+    other.cancel()
+    assert turns >= 9
+
+
+async def test_a_call_whose_new_call_is_tried_again_while_it_is_live_gets_its_hangup(
+    path: Path, time: FakeTime, zammad: Zammad
+) -> None:
+    zammad.refuses = lambda _: True
+    scene = Scene(path, time, zammad)
+    async with scene.running() as outbox:
+        scene.put([new_call("1")])
+        await until(lambda: len(set_aside(path)) == 1)
+        zammad.refuses = lambda _: False
+        with contextlib.closing(Store(path)) as admin:
+            admin.open()
+            admin.retry(None)
+        await scene.later(_journal.LOOK_EVERY)
+        await until(lambda: len(zammad.taken) == 1)
+        scene.put([hangup(new_call("1"), Cause.CANCEL)])
+        await until(lambda: len(zammad.taken) == 2)
+        assert outbox.dead_letters == 0
+
+
+async def test_a_bridge_that_always_has_something_to_write_still_notices_that(
+    path: Path, time: FakeTime, zammad: Zammad
+) -> None:
+    zammad.refuses = lambda event: event.call_id == "1"
+    scene = Scene(path, time, zammad)
+    async with scene.running():
+        scene.put(entry("1"))
+        await until(lambda: len(set_aside(path)) == 3)
+        zammad.refuses = lambda _: False
+        with contextlib.closing(Store(path)) as admin:
+            admin.open()
+            admin.retry(None)
+        for number in range(2, 8):
+            scene.put(entry(str(number)))
+            await scene.later(_journal.LOOK_EVERY / 2)
+        await until(lambda: sum(event.call_id == "1" for event in zammad.taken) == 3)
 
 
 async def test_what_waits_can_be_discarded_while_the_bridge_runs(path: Path, time: FakeTime, zammad: Zammad) -> None:
@@ -442,6 +502,13 @@ class BadDisk(Store):
     trouble: StoreTrouble | None = None
     stuck: threading.Event | None = None
     failed = 0
+    looking = False
+
+    def changed_by_others(self) -> Contents | None:
+        if self.stuck is not None:
+            self.looking = True
+            self.stuck.wait(60)
+        return super().changed_by_others()
 
     def commit(self, transaction: Transaction) -> None:
         if self.stuck is not None:
@@ -491,6 +558,41 @@ async def test_on_a_full_disk_events_go_on_in_memory_and_are_written_when_there_
     assert zammad.taken == [*entry("1"), *entry("2")]
 
 
+async def test_a_disk_that_is_in_trouble_for_long_fills_no_memory(
+    path: Path, time: FakeTime, zammad: Zammad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_journal, "DEAD_LETTERS_KEPT", 5)
+    scene = Scene(path, time, zammad)
+    disk = with_bad_disk(scene, path)
+    async with scene.running() as outbox:
+        zammad.up.clear()
+        outbox.remember({"kept": "", "over": ""})
+        scene.put([new_call("kept")])
+        await until(lambda: on_disk(path))
+        disk.trouble = StoreTrouble("the disk is full")
+        outbox.remember({"over": None})
+        zammad.up.set()
+        for number in range(20):
+            outbox.remember({str(number): ""})
+            zammad.refuses = lambda event: event.call_id.endswith("7")
+            scene.put(entry(str(number)))
+            await until(lambda: outbox.problem and not outbox.waiting)
+            outbox.remember({str(number): None})
+            failed = disk.failed
+            await scene.later(_journal.RETRY_AFTER)
+            await until(lambda failed=failed: disk.failed > failed)  # type: ignore[misc]
+            await scene.later(0)
+        assert outbox._journal is not None
+        pending = outbox._journal._pending
+        assert (len(pending.deleted), pending.calls, len(pending.rows)) == (1, {"over": None}, 5)
+        disk.trouble = None
+        await scene.later(_journal.RETRY_AFTER)
+        await until(lambda: not outbox.problem)
+    assert on_disk(path) == []
+    assert on_disk(path, "call") == [("kept", "")]
+    assert len(set_aside(path)) == 5
+
+
 async def test_a_disk_that_does_not_answer_delays_an_event_by_seconds_only(
     path: Path, time: FakeTime, zammad: Zammad
 ) -> None:
@@ -512,6 +614,23 @@ async def test_a_disk_that_does_not_answer_delays_an_event_by_seconds_only(
             await until(lambda: not on_disk(path))
     assert [line["event"] for line in logs] == ["outbox.not_durable", "outbox.durable"]
     assert logs[0]["problem"] == "the disk does not answer"
+
+
+async def test_a_disk_that_does_not_answer_when_it_is_looked_at_delays_no_event_either(
+    path: Path, time: FakeTime, zammad: Zammad
+) -> None:
+    scene = Scene(path, time, zammad)
+    disk = with_bad_disk(scene, path)
+    async with scene.running() as outbox:
+        disk.stuck = threading.Event()
+        await scene.later(_journal.LOOK_EVERY)
+        await until(lambda: disk.looking)
+        scene.put(entry("1"))
+        await time.advance(_journal.PATIENCE)
+        assert outbox.problem == "the disk does not answer"
+        await until(lambda: len(zammad.taken) == 3)
+        disk.stuck.set()
+        await until(lambda: not outbox.problem)
 
 
 async def test_a_file_that_is_found_damaged_is_set_aside_and_all_that_is_known_written_into_a_new_one(

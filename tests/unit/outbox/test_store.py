@@ -62,8 +62,10 @@ def test_what_is_written_is_there_when_it_is_opened_again(path: Path) -> None:
 
 def test_others_cannot_read_it(path: Path) -> None:
     with opened(path) as store:
+        store.claim()
         store.commit(written(row(1)))
         modes = {file.stat().st_mode & 0o077 for file in path.parent.iterdir()}
+        store.release()
     assert modes == {0}
 
 
@@ -249,3 +251,52 @@ def test_discarding_all_is_about_what_was_set_aside(path: Path) -> None:
         assert [one.id for one in store.events()] == [1]
         assert store.retry(None) == 0
         assert store.events([1, 5]) == [row(1)]
+
+
+def test_what_is_changed_while_it_is_read_is_noticed_at_the_next_look(path: Path) -> None:
+    with opened(path) as store, opened(path) as admin:
+        store.commit(written(row(1, set_aside_at=NOON), row(2, set_aside_at=NOON)))
+        assert admin.retry([1]) == 1
+
+        class Slow:
+            """A database that is changed when the waiting events were read, and the rest was not."""
+
+            def __init__(self, database: sqlite3.Connection) -> None:
+                self.database = database
+
+            def execute(self, statement: str) -> sqlite3.Cursor:
+                if "FROM call" in statement:
+                    admin.retry([2])
+                return self.database.execute(statement)
+
+        database = store._database
+        assert database is not None
+        store._database = Slow(database)  # type: ignore[assignment]
+        first = store.changed_by_others()
+        store._database = database
+        second = store.changed_by_others()
+        assert first is not None
+        assert second is not None
+        assert [len(contents.waiting) for contents in (first, second)] == [1, 2]
+
+
+def test_a_text_that_has_gone_bad_hides_no_other(path: Path) -> None:
+    with opened(path) as store:
+        store.commit(written(row(1), row(2)))
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE event SET body = CAST(x'7bff' AS TEXT) WHERE id = 1")
+        database.commit()
+    with contextlib.closing(Store(path)) as store:
+        assert store.open().waiting == [row(1, body="{\N{REPLACEMENT CHARACTER}"), row(2)]
+
+
+def test_a_file_that_was_read_only_when_it_was_opened_is_opened_again(path: Path) -> None:
+    with opened(path) as store:
+        store.commit(written(row(1)))
+        # What SQLite does by itself with a file that may not be written (root may write anything).
+        store._opened().execute("PRAGMA query_only = true")
+        with pytest.raises(StoreTrouble, match="read-only"):
+            store.commit(written(row(2)))
+        store.open()
+        store.commit(written(row(2)))
+        assert len(store.events()) == 2
