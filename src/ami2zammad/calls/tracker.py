@@ -454,7 +454,7 @@ class CallTracker:
         channel = self._switchboard.channels.get(signal.uniqueid)
         if channel is None:
             # A list that is being made may still have it.
-            self._ended[signal.uniqueid] = signal.at
+            self._ended.add(signal.uniqueid, None, signal.at)
             return []
         call = channel.call
         neighbours = list(self._switchboard.around(channel))
