@@ -43,7 +43,9 @@ def is_diallable(text: str) -> bool:
     return len(text) <= _LONGEST and _DIALLABLE.fullmatch(text) is not None
 
 
-@lru_cache(maxsize=4096)
+# The company's own numbers and those of the latest callers. Thousands would lie scattered between the calls, and memory
+# from busy hours could never be given back.
+@lru_cache(maxsize=64)
 def _e164(digits: str, country: str) -> str | None:
     """Return `digits` (with or without `+`) as E.164 without `+`, or None if they are no such number."""
     metadata = phonenumbers.PhoneMetadata.metadata_for_region(country)

@@ -528,6 +528,8 @@ class CallTracker:
         for linkedid in call.linkedids:
             if self._calls.get(linkedid) is call:
                 del self._calls[linkedid]
+        # Its channels know it: without this circle it goes at once, and not when the garbage collector gets that far.
+        call.party = call.agent = None
 
     # -- ringing (rules 4 and 5) ----------------------------------------------------------------------------
 
