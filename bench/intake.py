@@ -10,10 +10,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from ami2zammad.sandbox.pbx import PbxSandbox
 from bench import peers, processes
 from bench.processes import NotMeasured, Program
 from bench.report import Report, Row
+from bench.stand_ins import TimedPbx
 from bench.traffic import full_account, stream_of
 
 STEP = "intake"
@@ -71,15 +71,15 @@ async def pour(
     `ready_after` is the action that it sends last before it only listens. Raises `NotMeasured` if it does not get so
     far.
     """
-    async with PbxSandbox() as pbx:
+    async with TimedPbx() as pbx:
         command = [str(pbx.port) if word == "PORT" else word for word in command]
         async with processes.running(command, env=processes.environment(env)) as program:
             await program.ready()
-            await pbx.wait_for(lambda: any(action.get("Action") == ready_after for action in pbx.actions))
+            await pbx.asked(ready_after)
             return await _poured(pbx, program, stream)
 
 
-async def _poured(pbx: PbxSandbox, program: Program, stream: bytes) -> float:
+async def _poured(pbx: TimedPbx, program: Program, stream: bytes) -> float:
     began = time.perf_counter()
     for start in range(0, len(stream), _PIECE):
         await pbx.send(stream[start : start + _PIECE])
