@@ -2,16 +2,21 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Extra words for the demo (make demo ARGS=--help) or for pytest (make test ARGS='-k in_answer').
+# Extra words for the demo (make demo ARGS=--help), for pytest (make test ARGS='-k in_answer') or for the benchmark
+# (make bench ARGS='--only latency').
 ARGS ?=
 
-.PHONY: demo test check-code format deb docs reliability lock clean
+.PHONY: demo test bench check-code format deb docs reliability lock clean
 
 demo: $(VENV)/.run
 	PYTHONPATH=src $(BIN)/python -m ami2zammad demo $(ARGS)
 
 test: check-code
 	$(BIN)/python -m pytest $(ARGS)
+
+# Speed and memory beside those of others, in the same run: a table, and bench/results.json (docs/performance.md).
+bench: $(VENV)/.ready
+	$(BIN)/python -m bench $(ARGS)
 
 check-code: $(VENV)/.ready
 	$(BIN)/ruff check .

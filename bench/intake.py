@@ -1,140 +1,87 @@
-"""Events a second from a socket: bare panoramisk with an empty callback against our protocol with its signals.
+"""Events a second: a recorded stream of a real Asterisk, over a socket, into each of several AMI clients in turn.
 
-    python bench/intake.py [--events 200000] [--runs 5] [RECORDING …]
-
-Both sides read the same bytes, from a thread that writes them over loopback, in turns, so that a busy machine
-slows both. Prints the median of each and their ratio; says nothing about good or bad.
+The bridge does with it all that it does in earnest, up to the request to Zammad: it parses and tracks, writes its log
+and its outbox. The peers parse and call an empty function for each event.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import logging
-import socket
-import statistics
-import sys
-import threading
+import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from panoramisk.manager import Manager
+from bench import peers, processes
+from bench.processes import NotMeasured, Program
+from bench.report import Report, Row
+from bench.stand_ins import TimedPbx
+from bench.traffic import full_account, stream_of
 
-from ami2zammad.asterisk.events import event_name
-from ami2zammad.asterisk.framing import MESSAGE_END
-from ami2zammad.asterisk.protocol import AmiProtocol
-from ami2zammad.asterisk.recording import read_messages
-
-_RECORDINGS = Path(__file__).parent.parent / "tests" / "recordings"
-_GREETING = b"Asterisk Call Manager/11.0.0\r\n"
-_LAST = b"Event: BenchmarkEnd\r\nPrivilege: user,all\r\n\r\n"
-
-
-def default_recordings() -> list[Path]:
-    """Those of an Asterisk 22 and an account that reads everything; else those of the unit tests."""
-    return sorted((_RECORDINGS / "22-full").glob("*.ami")) or sorted((_RECORDINGS / "captures").glob("*.ami"))
+STEP = "intake"
+EVENTS, EVENTS_QUICK = 200_000, 5_000
+EVENTS_OF_OTHERS = 30_000
+RUNS, RUNS_QUICK = 5, 1
+TARGET = 3.0
+_PIECE = 256 * 1024
+_BARE = "bare panoramisk"
+_DISK, _MEMORY = "to the disk", "in memory"
 
 
-def stream_of(recordings: list[Path], events: int) -> tuple[bytes, int]:
-    """Give a stream of at least so many events, made of the recordings one after another, and their number."""
-    messages = [m for path in recordings for _, m in read_messages(path) if event_name(m)]
-    if not messages:
-        sys.exit("no recordings with events: name one as an argument")
-    times = -(-events // len(messages))
-    one_round = MESSAGE_END.join(messages) + MESSAGE_END
-    return _GREETING + one_round * times + _LAST, len(messages) * times
+async def measure(report: Report, *, quick: bool) -> None:
+    """Add the rows."""
+    stream, events = stream_of(full_account(), EVENTS_QUICK if quick else EVENTS)
+    rates: dict[str, list[float]] = {_BARE: [], _DISK: [], _MEMORY: []}
+    for _ in range(RUNS_QUICK if quick else RUNS):
+        with tempfile.TemporaryDirectory(prefix="ami2zammad-bench-") as folder:
+            commands = {
+                _BARE: processes.client("bare_panoramisk.py", "PORT"),
+                _DISK: processes.client("bridge.py", "PORT", Path(folder) / "outbox.db"),
+                _MEMORY: processes.client("bridge.py", "PORT", ""),
+            }
+            for name, command in commands.items():
+                first = "Login" if name == _BARE else "Status"
+                rates[name].append(events / await pour(command, stream, ready_after=first))
+    for name, what in {
+        _DISK: f"events into call events, log and outbox ({events:,} events)",
+        _MEMORY: "the same without a file for the outbox",
+    }.items():
+        row = Row(STEP, what, "events/s", rates[name], _BARE, rates[_BARE], f"≥ {TARGET:g} × panoramisk")
+        row.met = row.ratio is not None and row.ratio >= TARGET
+        report.rows.append(row)
+    await _others(report, rates[_DISK], quick=quick)
 
 
-async def timed(stream: bytes, protocol: Callable[[asyncio.Future[None]], asyncio.Protocol]) -> float:
-    """Give the seconds (wall clock) that a protocol takes for the stream, until it calls its future done."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-    ours, theirs = _loopback()
-    ours.setblocking(False)
-    writer = threading.Thread(target=theirs.sendall, args=(stream,), daemon=True)
-    transport, _ = await loop.create_connection(lambda: protocol(done), sock=ours)
+async def _others(report: Report, ours: list[float], *, quick: bool) -> None:
+    """Add rows for AMI clients that are not ours; they are slow, and a part of the stream tells enough of them."""
+    stream, events = stream_of(full_account(), EVENTS_OF_OTHERS)
+    async with peers.installed(report, quick=quick) as others:
+        for peer in others:
+            try:
+                rates = [events / await pour(list(peer.command), stream, peer.env) for _ in range(2)]
+            except NotMeasured as problem:
+                report.missing.append(f"{peer.name} {peer.version}: {problem}")
+                continue
+            report.rows.append(Row(STEP, "the first of these", "events/s", ours, f"{peer.name} {peer.version}", rates))
+
+
+async def pour(
+    command: list[str], stream: bytes, env: dict[str, str] | None = None, *, ready_after: str = "Login"
+) -> float:
+    """Return the seconds that a client takes for `stream`, from its first byte to the client's word that it is done.
+
+    `ready_after` is the action that it sends last before it only listens. Raises `NotMeasured` if it does not get so
+    far.
+    """
+    async with TimedPbx() as pbx:
+        command = [str(pbx.port) if word == "PORT" else word for word in command]
+        async with processes.running(command, env=processes.environment(env)) as program:
+            await program.ready()
+            await pbx.asked(ready_after)
+            return await _poured(pbx, program, stream)
+
+
+async def _poured(pbx: TimedPbx, program: Program, stream: bytes) -> float:
     began = time.perf_counter()
-    writer.start()
-    await done
-    seconds = time.perf_counter() - began
-    writer.join()
-    transport.close()
-    theirs.close()
-    return seconds
-
-
-def _loopback() -> tuple[socket.socket, socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        theirs = socket.create_connection(server.getsockname())
-        ours, _ = server.accept()
-    return ours, theirs
-
-
-def bare(done: asyncio.Future[None]) -> asyncio.Protocol:
-    """Give panoramisk's protocol and manager as they come, a callback for every event."""
-    quiet = logging.getLogger("bench")
-    quiet.setLevel(logging.CRITICAL)
-    manager = Manager(loop=asyncio.get_running_loop(), log=quiet)
-
-    def on_event(_: Any, event: Any) -> None:  # noqa: ANN401 -- panoramisk has no types
-        if event.event == "BenchmarkEnd":
-            done.set_result(None)
-
-    manager.register_event("*", on_event)
-    manager.connection_lost = lambda _: None
-    protocol: asyncio.Protocol = manager.config["protocol_factory"]()
-    made = protocol.connection_made
-
-    def connection_made(transport: asyncio.BaseTransport) -> None:
-        made(transport)
-        manager.protocol = protocol
-        for name, value in {"factory": manager, "log": quiet, "encoding": "utf8"}.items():
-            setattr(protocol, name, value)
-
-    protocol.connection_made = connection_made  # type: ignore[method-assign]
-    return protocol
-
-
-def ours(done: asyncio.Future[None]) -> asyncio.Protocol:
-    """Give our protocol, with a sink that takes the signals; its tap is not set, as in `run`."""
-    counted = [0]
-
-    def sink(signals: list[Any]) -> None:
-        counted[0] += len(signals)
-
-    class Ending(AmiProtocol):
-        tail = b""
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            self.tail = (self.tail + data)[-len(_LAST) :] if len(data) < len(_LAST) else data[-len(_LAST) :]
-            if self.tail == _LAST:
-                done.set_result(None)
-
-    manager = Manager(loop=asyncio.get_running_loop())
-    return Ending(manager, sink, time.monotonic, lambda _: None)
-
-
-def main() -> None:
-    """Run both in turns and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recordings", nargs="*", type=Path)
-    parser.add_argument("--events", type=int, default=200_000)
-    parser.add_argument("--runs", type=int, default=5)
-    arguments = parser.parse_args()
-    stream, events = stream_of(arguments.recordings or default_recordings(), arguments.events)
-    rates: dict[str, list[float]] = {"bare panoramisk": [], "ami2zammad": []}
-    for _ in range(arguments.runs):
-        for name, protocol in (("bare panoramisk", bare), ("ami2zammad", ours)):
-            rates[name].append(events / asyncio.run(timed(stream, protocol)))
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    for name, values in rates.items():
-        print(f"{name:16} {medians[name]:>12,.0f} events/s  (from {min(values):,.0f} to {max(values):,.0f})")
-    print(f"ratio            {medians['ami2zammad'] / medians['bare panoramisk']:>12.1f}")
-    print(f"{events:,} events, {len(stream) / 1e6:.0f} MB, {arguments.runs} runs each")
-
-
-if __name__ == "__main__":
-    main()
+    for start in range(0, len(stream), _PIECE):
+        await pbx.send(stream[start : start + _PIECE])
+    await program.result()
+    return time.perf_counter() - began

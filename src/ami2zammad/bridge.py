@@ -176,7 +176,9 @@ class Listener:
                 for signal in batch:
                     try:
                         # Apart from the signal: a fault in that must not lose what was due before it.
-                        self._tell(self._tracker.advance(signal.at))
+                        due = self._tracker.next_deadline
+                        if due is not None and due <= signal.at:
+                            self._tell(self._tracker.advance(signal.at))
                         self._tell(self._tracker.handle(signal))
                     except Exception:  # noqa: BLE001
                         # A fault of ours in one call must not end all others.
@@ -379,7 +381,10 @@ class Bridge:
         self._control.replied(event, decision)
 
     def _tell(self, events: list[CallEvent]) -> None:
-        self._outbox.remember(self._tracker.changes_with(events))
+        if self._settings.outbox.path is not None:
+            self._outbox.remember(self._tracker.changes_with(events))
+        else:
+            self._tracker.forget_changes()
         for event in events:
             self._control.told(event)
             call = event if isinstance(event, NewCall) else event.call

@@ -21,6 +21,9 @@ _SHORTEST_SECRET: Final = 4
 _BREAKS: Final = frozenset("\u2028\u2029")
 # What the journal calls our levels (sd-daemon(3), syslog(3)).
 _PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+# Made once: a union that stands in the call is put together anew at each.
+_NUMBERS: Final = (bool, int, float)
+_LISTS: Final = (list, tuple, set, frozenset)
 
 
 class Redaction:
@@ -35,19 +38,19 @@ class Redaction:
 
     def __call__(self, _: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Clean all values of `event`, however deep."""
-        for key in list(event):
-            # structlog's own notes (underscore) are not printed.
+        for key, value in event.items():
+            # structlog's own notes (underscore) are not printed. Nearly all values are texts.
             if not key.startswith("_"):
-                event[key] = self.clean(event[key])
+                event[key] = self.text(value) if type(value) is str else self.clean(value)
         return event
 
     def clean(self, value: Any) -> Any:  # noqa: ANN401 - a log event may hold anything
         """Return `value` without secrets and without control characters."""
-        if isinstance(value, bool | int | float | None):
+        if value is None or isinstance(value, _NUMBERS):
             return value
         if isinstance(value, dict):
             return {self.text(str(key)): self.clean(one) for key, one in value.items()}
-        if isinstance(value, list | tuple | set | frozenset):
+        if isinstance(value, _LISTS):
             return [self.clean(one) for one in value]
         return self.text(value if isinstance(value, str) else str(value))
 

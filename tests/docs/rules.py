@@ -42,7 +42,9 @@ RULES = (
     Rule(r"make (demo|test|format|docs)( ARGS=\S+)?", "target", "CI and developers run them all the time"),
     Rule(r"make reliability", "target", "tries all faults, for minutes: tests/faults"),
     Rule(r"make lock", "target", "needs uv and the network, and changes the locked versions"),
-    Rule(r"\.venv/bin/python bench/intake\.py", "script", "measures for minutes; bench/ is tried by its own tests"),
+    Rule(
+        r"make bench( ARGS='--only \w+'| ARGS=--docs)?", "target", "measures for minutes: tests/bench tries each step"
+    ),
     # Installing into an environment of its own. The packages and what systemd has to do are tried in tests/packaging.
     Rule(r"python3 -m venv /opt/ami2zammad", "install"),
     Rule(r"/opt/ami2zammad/bin/pip install (--require-hashes -r requirements/run\.txt|--no-deps \.)", "install"),

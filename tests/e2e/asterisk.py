@@ -90,6 +90,13 @@ class Asterisk:
             await pbx.kill()
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
+    @property
+    def pid(self) -> int:
+        """The process of the Asterisk that runs."""
+        if self._process is None:
+            raise AsteriskError("it does not run")
+        return self._process.pid
+
     async def connect(self, account: str = "rig", *, events: bool = True) -> Ami:
         """Open an AMI session with one of the accounts."""
         return await Ami.connect(self.ami_port, account, self.secrets[account], events=events)

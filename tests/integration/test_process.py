@@ -82,7 +82,7 @@ class Scene:
 
     def list_channels(self, linkedid: str) -> None:
         """Let the PBX say of the channels of the answered call that they are still there."""
-        self.pbx.channels = {}
+        self.pbx.channels.clear()
         for message in ANSWERED.decode().split("\r\n\r\n"):
             headers = dict(line.partition(": ")[::2] for line in message.split("\r\n"))
             if headers.get("Event") == "Newchannel":

@@ -76,8 +76,14 @@ def text_header(message: bytes, name: bytes) -> str:
 
     `<unknown>`, Asterisk's way to write that there is none, becomes empty.
     """
-    raw = raw_header(message, name)
-    if not raw or raw == b"<unknown>":
+    # As `raw_header`, once more: three of four headers of a signal are read here.
+    start = message.find(name)
+    if start < 0:
+        return ""
+    start += len(name)
+    end = message.find(b"\r\n", start)
+    raw = message[start:end] if end >= 0 else message[start:]
+    if raw == b"<unknown>":
         return ""
     text = raw[:TEXT_LIMIT].decode("utf-8", "replace")
     return text if text.isprintable() else _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
@@ -270,3 +276,8 @@ EVENTS: Final[Mapping[bytes, EventReader]] = MappingProxyType(
     }
 )
 """What reads which event. An event that is not here is of no interest; None from a reader means garbled."""
+
+READERS: Final[Mapping[bytes, EventReader]] = MappingProxyType(
+    {_EVENT + name: reader for name, reader in EVENTS.items() if b"/" not in name}
+)
+"""The same by the message's first line, for who reads many; what the dialplan named is not among them."""

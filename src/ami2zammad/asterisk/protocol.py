@@ -24,7 +24,7 @@ from ami2zammad.asterisk.errors import (
     TooManyActions,
     quoted,
 )
-from ami2zammad.asterisk.events import EVENTS, event_name
+from ami2zammad.asterisk.events import EVENTS, READERS, event_name
 from ami2zammad.asterisk.framing import LINE_END, MESSAGE_LIMIT, Framer
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ _HEADER_LIMIT: Final = 4096
 """Headers of one message of an answer (ListCommands has one a command: some 150)."""
 _ANSWER_LIMIT: Final = 50_000
 """Messages of one answer (Status has one a channel: 20,000 while 10,000 calls are up)."""
+_SPECIAL: Final = frozenset({b"Event: UserEvent", b"Event: Shutdown"})
+"""First lines that do not say enough, or say more than about a call."""
 _TLS_ALERT: Final = b"\x15\x03"
 """A TLS record: type alert (RFC 8446, 5.1), then the version's first byte."""
 
@@ -137,21 +139,29 @@ class AmiProtocol(AMIProtocol):  # type: ignore[misc]  # panoramisk has no types
         signals: list[Signal] = []
         at = self._clock()
         pending = self.responses
+        readers = READERS
         self.messages += len(messages)
         for message in messages:
             request = pending.get(action_id_of(message)) if pending else None
             if request is not None:
                 signal = self._answer(request, message, at)
             else:
-                name = event_name(message)
-                reader = EVENTS.get(name)
+                line_end = message.find(LINE_END)
+                first_line = message[:line_end]
+                reader = readers.get(first_line)
                 if reader is None:
-                    if name == b"Shutdown":
-                        self.end(AsteriskStopped())
-                        break
-                    if not name:
-                        self._other(message, signals)
-                    continue
+                    # Most of a stream: events of no interest, which cost no more than this.
+                    if line_end > 0 and first_line not in _SPECIAL and first_line.startswith(b"Event: "):
+                        continue
+                    name = event_name(message)
+                    reader = EVENTS.get(name)
+                    if reader is None:
+                        if name == b"Shutdown":
+                            self.end(AsteriskStopped())
+                            break
+                        if not name:
+                            self._other(message, signals)
+                        continue
                 signal = reader(message, at)
                 if signal is None:
                     self.garbled += 1

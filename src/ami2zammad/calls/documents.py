@@ -14,6 +14,7 @@ from .events import Answer, Cause, Direction, NewCall
 from .sides import Side
 
 _VERSION: Final = 1
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 
 
 class UnreadableDocumentError(Exception):
@@ -22,7 +23,7 @@ class UnreadableDocumentError(Exception):
 
 def to_document(call: Call) -> str:
     """Return what must be kept of `call`."""
-    return json.dumps(
+    return _ENCODER.encode(
         {
             "version": _VERSION,
             "call_id": call.call_id,
@@ -38,8 +39,7 @@ def to_document(call: Call) -> str:
             "transferred_to_queue": call.transferred_to_queue,
             "parked": call.parked,
             "channels": [_of_channel(channel) for channel in call.channels.values()],
-        },
-        separators=(",", ":"),
+        }
     )
 
 

@@ -63,7 +63,9 @@ def _shortest(country: str) -> int:
     return int(lengths[0]) if len(lengths) == 1 else _LONGEST_LOCAL + 1
 
 
-@lru_cache(maxsize=4096)
+# The company's own numbers and those of the latest callers. Thousands would lie scattered between the calls, and memory
+# from busy hours could never be given back.
+@lru_cache(maxsize=64)
 def _e164(digits: str, country: str, *, assigned: bool = True) -> str | None:
     """Return `digits` (with or without `+`) as E.164 without `+`, or None if they are no such number.
 

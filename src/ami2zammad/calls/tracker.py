@@ -11,8 +11,7 @@ answered, however the PBX brought them together (Dial, queue, pick-up, parking, 
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from typing import Any, Final
@@ -25,6 +24,7 @@ from .entry import LogEntry
 from .events import VOICEMAIL, CallEvent, Cause, Direction, NewCall
 from .numbers import NumberPlan, is_diallable
 from .parties import Parties, Talker
+from .recent import Recent
 from .sides import DEFAULT_TRUNK_CONTEXTS, Side, TrunkPatterns, base_name
 from .signalling import (
     ApplicationSeen,
@@ -97,8 +97,9 @@ class CallTracker:
         self._voicemail = frozenset(name.lower() for name in rules.voicemail_applications)
         self._switchboard = Switchboard()
         self._calls: dict[str, Call] = {}
-        self._ended: OrderedDict[str, float] = OrderedDict()
-        self._past: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        # Channels that have ended, and how many entries the calls had that are over.
+        self._ended: Recent[None] = Recent(_REMEMBER_ENDED_FOR, _REMEMBER_ENDED)
+        self._past: Recent[int] = Recent(_REMEMBER_ENDED_FOR, _REMEMBER_ENDED)
         self._trunks: set[str] = set()
         self._waiting: dict[str, Call] = {}
         self._questions: set[str] = set()
@@ -145,7 +146,8 @@ class CallTracker:
     def advance(self, now: float) -> list[CallEvent]:
         """Let time pass until `now` (seconds, the clock of the signals); return what became due."""
         self._now = max(self._now, now)
-        self._forget_ended()
+        self._ended.forget(self._now)
+        self._past.forget(self._now)
         events: list[CallEvent] = []
         if self._now < self._next_deadline:
             return events
@@ -195,15 +197,21 @@ class CallTracker:
 
     # -- what outlives the bridge ---------------------------------------------------------------------------
 
-    def changes_with(self, events: Iterable[CallEvent]) -> dict[str, str | None]:
+    def changes_with(self, events: Sequence[CallEvent]) -> dict[str, str | None]:
         """Return the documents of the calls that have changed, by callId, to be kept together with `events`.
 
         None: the call is over.
         """
+        if not events and not self._touched:
+            return {}
         changed, self._touched = self._touched, set()
         for event in events:
             changed.add((event if isinstance(event, NewCall) else event.call).first_call_id)
         return {call_id: self._document_of(call_id) for call_id in changed}
+
+    def forget_changes(self) -> None:
+        """Take note that nobody keeps calls."""
+        self._touched.clear()
 
     def documents(self) -> dict[str, str]:
         """Return the documents of all calls that have had an entry."""
@@ -376,7 +384,7 @@ class CallTracker:
         if call is None:
             call = self._calls[signal.linkedid] = Call(self._prefix + signal.linkedid, {signal.linkedid})
             # A Linkedid can come again when its call is over; the callId must not.
-            call.entries = self._past.get(call.call_id, (0.0, 0))[1]
+            call.entries = self._past.get(call.call_id, 0)
         channel = Channel(
             uniqueid=signal.uniqueid,
             linkedid=signal.linkedid,
@@ -451,14 +459,14 @@ class CallTracker:
         channel = self._switchboard.channels.get(signal.uniqueid)
         if channel is None:
             # A list that is being made may still have it.
-            self._ended[signal.uniqueid] = signal.at
+            self._ended.add(signal.uniqueid, None, signal.at)
             return []
         call = channel.call
         neighbours = list(self._switchboard.around(channel))
         self._switchboard.remove(channel)
         self._questions.discard(channel.uniqueid)
         call.channels.pop(channel.uniqueid, None)
-        self._ended[channel.uniqueid] = signal.at
+        self._ended.add(channel.uniqueid, None, signal.at)
         entry = call.open_entry
         if entry is not None and channel.dialled and channel.side is not Side.PLUMBING and not call.queue:
             self._count_outcome(entry, channel, signal.cause)
@@ -521,26 +529,12 @@ class CallTracker:
         self._touch(call)
         self._waiting.pop(call.call_id, None)
         if call.entries:
-            self._past[call.call_id] = (self._now, call.entries)
+            self._past.add(call.call_id, call.entries, self._now)
         for linkedid in call.linkedids:
             if self._calls.get(linkedid) is call:
                 del self._calls[linkedid]
-
-    def _forget_ended(self) -> None:
-        while self._ended:
-            uniqueid, at = next(iter(self._ended.items()))
-            if self._remembers(len(self._ended), at):
-                break
-            del self._ended[uniqueid]
-        while self._past:
-            call_id, (at, _) = next(iter(self._past.items()))
-            if self._remembers(len(self._past), at):
-                break
-            del self._past[call_id]
-
-    def _remembers(self, count: int, at: float) -> bool:
-        """Say whether the oldest of `count` memories, from `at`, is still to be kept."""
-        return count <= _REMEMBER_ENDED and at + _REMEMBER_ENDED_FOR > self._now
+        # Its channels know it: without this circle it goes at once, and not when the garbage collector gets that far.
+        call.party = call.agent = None
 
     # -- ringing (rules 4 and 5) ----------------------------------------------------------------------------
 
@@ -850,8 +844,7 @@ class CallTracker:
         events = self._close_unlisted(set(listed), snapshot)
         # One that ended while the list was made may still be in it. Else nothing of the old stream comes again: a PBX
         # that was restarted within a second gives the same Uniqueids again, to other channels.
-        self._ended = OrderedDict((uniqueid, at) for uniqueid, at in self._ended.items() if at >= snapshot.began)
-        for uniqueid in self._ended:
+        for uniqueid in self._ended.since(snapshot.began):
             listed.pop(uniqueid, None)
         # The oldest first: the first device of a call decides its direction.
         for one in sorted(listed.values(), key=age):

@@ -26,6 +26,10 @@ RETRY_AFTER: Final = 5.0
 """Seconds between two attempts to write while the disk is in trouble."""
 LOOK_EVERY: Final = 2.0
 """Seconds between two looks whether `ami2zammad outbox` has changed the file."""
+LINGER: Final = 0.02
+"""Seconds that the deletion of what was delivered waits for something else to write: half of all transactions less.
+If the bridge is killed in that time, an event is delivered once more. Between Zammad's taking an event and its reply
+lies more time than this anyway."""
 
 
 class Journal:
@@ -63,6 +67,8 @@ class Journal:
         # What was set aside and is not written yet.
         self._dead: deque[int] = deque()
         self._news = asyncio.Event()
+        self._lingering: asyncio.TimerHandle | None = None
+        self._look_due = False
         self._read = False
         self._at_once = False
         self._renewed = False
@@ -107,7 +113,8 @@ class Journal:
             self._pending.delete(row_id)
         else:
             self._pending.rows.pop(row_id, None)
-        self._news.set()
+        if self._lingering is None:
+            self._lingering = asyncio.get_running_loop().call_later(LINGER, self._news.set)
 
     def remember(self, calls: Mapping[str, str | None]) -> None:
         """Keep, or forget, documents of live calls; written together with the rows put in the same turn of the loop."""
@@ -124,20 +131,30 @@ class Journal:
 
     async def run(self) -> None:
         """Write until cancelled."""
-        while True:
-            if self.problem:
-                if not self._at_once:
-                    await self._sleep(RETRY_AFTER)
-                self._at_once = False
-                await self._recover()
-            elif self._news.is_set() or await self._within(asyncio.ensure_future(self._news.wait()), LOOK_EVERY):
+        looking = asyncio.create_task(self._let_look())
+        try:
+            while True:
+                if self.problem:
+                    if not self._at_once:
+                        await self._sleep(RETRY_AFTER)
+                    self._at_once = False
+                    await self._recover()
+                    continue
+                await self._news.wait()
                 self._news.clear()
                 await self._write()
-                # Where there is always something to write, nobody would ever look.
-                if not self.problem:
+                if self._look_due and not self.problem:
+                    self._look_due = False
                     await self._look()
-            else:
-                await self._look()
+        finally:
+            looking.cancel()
+
+    async def _let_look(self) -> None:
+        """Make it time for a look, again and again, also where there is always something to write."""
+        while True:
+            await self._sleep(LOOK_EVERY)
+            self._look_due = True
+            self._news.set()
 
     async def close(self) -> None:
         """Write what is to be written, as far as possible, and close the file."""
@@ -181,6 +198,9 @@ class Journal:
         """Write what is pending. Raises `StoreTrouble`; then it is pending as before."""
         transaction, self._pending = self._pending, Transaction()
         self._being_written = transaction
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
         try:
             await self._patiently(self._store.commit, transaction)
         except BaseException:
@@ -267,17 +287,17 @@ class Journal:
 
     async def _patiently(self, work: Callable[..., _ResultT], *arguments: object) -> _ResultT:
         """Do `work` in the thread; events wait for it no longer if the disk does not answer for a while."""
-        result = asyncio.ensure_future(self._in_thread(work, *arguments))
-        while not await self._within(result, PATIENCE, cancel=False):
+        result = self._in_thread(work, *arguments)
+        while not await self._within(result, PATIENCE):
             if self._being_written or self._pending.urgent:
                 await self._note_trouble(StoreTrouble("the disk does not answer"))
                 break
         return await result
 
-    async def _in_thread(self, work: Callable[..., _ResultT], *arguments: object) -> _ResultT:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+    def _in_thread(self, work: Callable[..., _ResultT], *arguments: object) -> asyncio.Future[_ResultT]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
-    async def _within(self, work: asyncio.Future[Any], seconds: float, *, cancel: bool = True) -> bool:
+    async def _within(self, work: asyncio.Future[Any], seconds: float) -> bool:
         """Wait for `work`, for `seconds` at most; say whether it is done."""
         timer: asyncio.Future[Any] = asyncio.ensure_future(self._sleep(seconds))
         try:
@@ -285,5 +305,3 @@ class Journal:
             return work.done()
         finally:
             timer.cancel()
-            if cancel:
-                work.cancel()

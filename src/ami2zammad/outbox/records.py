@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from ami2zammad.calls.events import Answer, CallEvent, Cause, Direction, Hangup, NewCall
+
+_KINDS: Final = {NewCall: "newCall", Answer: "answer", Hangup: "hangup"}
+# Escapes all that is not ASCII: half a surrogate pair in a caller's name could not be stored.
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 
 
 class UnreadableRecordError(Exception):
@@ -14,7 +18,7 @@ class UnreadableRecordError(Exception):
 
 def kind_of(event: CallEvent) -> str:
     """Return `newCall`, `answer` or `hangup`."""
-    return {NewCall: "newCall", Answer: "answer", Hangup: "hangup"}[type(event)]
+    return _KINDS[type(event)]
 
 
 def to_text(event: CallEvent) -> str:
@@ -32,8 +36,7 @@ def to_text(event: CallEvent) -> str:
         document |= {"user": event.user, "answering_number": event.answering_number}
     elif isinstance(event, Hangup):
         document |= {"cause": event.cause.value, "answering_number": event.answering_number}
-    # Escaped: half a surrogate pair in a caller's name could not be stored.
-    return json.dumps(document, separators=(",", ":"))
+    return _ENCODER.encode(document)
 
 
 def from_text(kind: str, call_id: str, text: str, at: float) -> CallEvent:

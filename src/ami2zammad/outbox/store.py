@@ -228,6 +228,7 @@ class Store:
                 f"knows {len(self._migrations)}): install that version again, or set outbox.path to a new file"
             )
         database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
         for step in range(version, len(self._migrations)):
             statements = self._migrations[step]
             database.executescript(f"BEGIN IMMEDIATE; {statements} PRAGMA user_version = {step + 1}; COMMIT;")
@@ -260,21 +261,31 @@ class Store:
 
     def _commit(self, database: sqlite3.Connection, transaction: Transaction) -> None:
         with _translated():
+            if transaction.urgent:
+                self._write(database, transaction)
+                return
             # Without a sync a loss of power may take the latest transactions away, the death of the process may not.
             # What is lost then was delivered before, and is delivered once more: harmless, and much faster.
-            database.execute(f"PRAGMA synchronous = {'FULL' if transaction.urgent else 'NORMAL'}")
-            database.execute("BEGIN IMMEDIATE")
+            database.execute("PRAGMA synchronous = NORMAL")
             try:
                 self._write(database, transaction)
-                database.execute("COMMIT")
-            except BaseException:
-                # The error itself may have rolled it back already.
-                with contextlib.suppress(sqlite3.Error):
-                    database.execute("ROLLBACK")
-                raise
+            finally:
+                # At once: the next urgent transaction shall not have to wait for it.
+                database.execute("PRAGMA synchronous = FULL")
+
+    def _write(self, database: sqlite3.Connection, transaction: Transaction) -> None:
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            self._write_rows(database, transaction)
+            database.execute("COMMIT")
+        except BaseException:
+            # The error itself may have rolled it back already.
+            with contextlib.suppress(sqlite3.Error):
+                database.execute("ROLLBACK")
+            raise
 
     @staticmethod
-    def _write(database: sqlite3.Connection, transaction: Transaction) -> None:
+    def _write_rows(database: sqlite3.Connection, transaction: Transaction) -> None:
         database.executemany("DELETE FROM event WHERE id = ?", ((row_id,) for row_id in transaction.deleted))
         database.executemany(
             f"INSERT OR REPLACE INTO event ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608

@@ -8,10 +8,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import structlog
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_never
 
 from ami2zammad.calls.decisions import Decision
 from ami2zammad.calls.events import CallEvent, NewCall
@@ -21,6 +20,9 @@ from ami2zammad.zammad.endpoint import ZammadEndpoint
 from ami2zammad.zammad.errors import EventRefused
 from ami2zammad.zammad.payloads import Fields, fields_of, kind_of
 from ami2zammad.zammad.replies import Answered, Judgement, Outcome, Verdict, judge, judge_check
+
+if TYPE_CHECKING:
+    from tenacity import AsyncRetrying
 
 POISON_FAILURES = 8
 """Inner faults (500) of one event after which it counts as one that Zammad cannot take, if it takes others."""
@@ -142,17 +144,13 @@ class ZammadClient:
         """
         delivery = _Delivery(event)
 
-        def unfinished(judgement: Judgement) -> bool:
-            return judgement.verdict not in {Verdict.DELIVERED, Verdict.REFUSED}
-
-        def pause(_: RetryCallState) -> float:
-            return delivery.pause
-
-        retrying = AsyncRetrying(retry=retry_if_result(unfinished), wait=pause, stop=stop_never, sleep=self._sleep)
-        judgement: Judgement = await retrying(self._attempt, delivery)
-        log = self._log.bind(call_id=event.call_id, kind=kind_of(event), status=judgement.status)
+        judgement = await self._attempt(delivery)
+        if _unfinished(judgement):
+            await self._sleep(delivery.pause)
+            judgement = await self._retrying(delivery)(self._attempt, delivery)
+        about = {"call_id": event.call_id, "kind": kind_of(event), "status": judgement.status}
         if judgement.verdict is Verdict.REFUSED:
-            log.warning("zammad.refused", reason=judgement.reason, attempts=delivery.attempts)
+            self._log.warning("zammad.refused", **about, reason=judgement.reason, attempts=delivery.attempts)
             if self._on_failure is not None:
                 self._on_failure(event, judgement.reason, True)
             raise EventRefused(
@@ -161,10 +159,19 @@ class ZammadClient:
                 status=judgement.status,
             )
         self._accepted += 1
-        log.info("zammad.delivered", attempts=delivery.attempts, duplicate=judgement.duplicate)
+        self._log.info("zammad.delivered", **about, attempts=delivery.attempts, duplicate=judgement.duplicate)
         if judgement.ignored:
-            log.warning("zammad.reply_ignored", reply=judgement.ignored)
+            self._log.warning("zammad.reply_ignored", **about, reply=judgement.ignored)
         return judgement.reply
+
+    def _retrying(self, delivery: _Delivery) -> AsyncRetrying:
+        """Return what tries until `delivery` has come to its end, with the pauses that it has set."""
+        # Not before the first failure: nearly all events go through at once, and should not pay for it.
+        from tenacity import AsyncRetrying, retry_if_result, stop_never  # noqa: PLC0415
+
+        return AsyncRetrying(
+            retry=retry_if_result(_unfinished), wait=lambda _: delivery.pause, stop=stop_never, sleep=self._sleep
+        )
 
     async def check(self) -> CheckResult:
         """Ask Zammad once, without a trace in its caller log, whether events would go through.
@@ -274,11 +281,17 @@ class ZammadClient:
         if isinstance(outcome, Answered) and outcome.location:
             outcome = dataclasses.replace(outcome, location=endpoint.hide_location(outcome.location))
         judgement = read(outcome)
+        if not judgement.reason and not judgement.ignored:
+            return judgement
         return dataclasses.replace(
             judgement,
             reason=endpoint.hide(judgement.reason),
             ignored=endpoint.hide(judgement.ignored),
         )
+
+
+def _unfinished(judgement: Judgement) -> bool:
+    return judgement.verdict not in {Verdict.DELIVERED, Verdict.REFUSED}
 
 
 def _poisonous(judgement: Judgement, failures: int) -> Judgement:
