@@ -275,10 +275,6 @@ class World:
         """See that `make` knows how to do it."""
         await self.run(f"make --dry-run {shlex.split(command, comments=True)[1]}")
 
-    async def script(self, command: str) -> None:
-        """See that the program is there and is one."""
-        await self.run(f"python3 -m py_compile {shlex.split(command, comments=True)[1]}")
-
     async def synopsis(self, command: str) -> None:
         """See that the bridge knows such a command with such arguments, and each choice that is listed."""
         _, name, *rest = command.split(maxsplit=2)
