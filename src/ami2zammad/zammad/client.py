@@ -14,7 +14,8 @@ import structlog
 
 from ami2zammad.calls.decisions import Decision
 from ami2zammad.calls.events import CallEvent, NewCall
-from ami2zammad.zammad._circuit import Circuit, Sleep, back_off
+from ami2zammad.zammad._circuit import CONFIGURATION_PAUSE, Circuit, Sleep, back_off
+from ami2zammad.zammad._doubt import Doubt, Tally
 from ami2zammad.zammad._transport import Transport
 from ami2zammad.zammad.endpoint import ZammadEndpoint
 from ami2zammad.zammad.errors import EventRefused
@@ -23,13 +24,6 @@ from ami2zammad.zammad.replies import Answered, Judgement, Outcome, Verdict, jud
 
 if TYPE_CHECKING:
     from tenacity import AsyncRetrying
-
-POISON_FAILURES = 8
-"""Inner faults (500) of one event after which it counts as one that Zammad cannot take, if it takes others."""
-
-CONTRADICTIONS = 8
-"""How often others must have gone through between two configuration faults of one event until the fault counts as
-the event's own: a firewall that dislikes a caller's name, say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +58,8 @@ class _Delivery:
     event: CallEvent
     attempts: int = 0
     inner_faults: int = 0
-    contradictions: int = 0
-    accepted_at_first: int | None = None
-    """How much Zammad had accepted in all when this event first failed."""
-    accepted_at_last: int = 0
+    doubt: Doubt | None = None
+    """Whether the event is itself the cause, from its first failure on."""
     row_known: bool = False
     """Whether Zammad is known to have the entry that this event belongs to."""
     pause: float = 0.0
@@ -102,7 +94,7 @@ class ZammadClient:
         self._rng = rng or random.Random()  # noqa: S311 - jitter is no secret
         self._circuit = Circuit(sleep=sleep, rng=self._rng)
         self._log = structlog.get_logger()
-        self._accepted = 0
+        self._tally = Tally()
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
@@ -158,7 +150,7 @@ class ZammadClient:
                 reason=judgement.reason,
                 status=judgement.status,
             )
-        self._accepted += 1
+        self._tally.accepted += 1
         self._log.info("zammad.delivered", **about, attempts=delivery.attempts, duplicate=judgement.duplicate)
         if judgement.ignored:
             self._log.warning("zammad.reply_ignored", **about, reply=judgement.ignored)
@@ -227,22 +219,21 @@ class ZammadClient:
 
     def _after_failure(self, delivery: _Delivery, judgement: Judgement) -> Judgement:
         """Count a failure; return it, or a refusal if it is clear by now that the event itself is the cause."""
-        if delivery.accepted_at_first is None:
-            delivery.accepted_at_first = delivery.accepted_at_last = self._accepted
-        others_go_through = self._accepted > delivery.accepted_at_last
-        delivery.accepted_at_last = self._accepted
         delivery.pause = 0.0
         first = False
-        if judgement.verdict is Verdict.INNER_FAULT:
-            delivery.inner_faults += 1
-            first = delivery.inner_faults == 1
-            delivery.pause = back_off(delivery.inner_faults, self._rng)
-            if delivery.inner_faults >= POISON_FAILURES and self._accepted > delivery.accepted_at_first:
-                return _poisonous(judgement, delivery.inner_faults)
-        elif judgement.verdict is Verdict.MISCONFIGURED and others_go_through:
-            delivery.contradictions += 1
-            if delivery.contradictions >= CONTRADICTIONS:
-                return _poisonous(judgement, delivery.attempts)
+        if judgement.verdict in {Verdict.INNER_FAULT, Verdict.MISCONFIGURED}:
+            doubt = delivery.doubt = delivery.doubt or Doubt(self._tally)
+            doubt.failed()
+            if doubt.is_certain:
+                return _given_up(judgement, doubt.failures)
+            if judgement.verdict is Verdict.INNER_FAULT:
+                delivery.inner_faults += 1
+                first = delivery.inner_faults == 1
+                delivery.pause = back_off(delivery.inner_faults, self._rng)
+                doubt.waited += delivery.pause
+            else:
+                # The circuit waits, and all others with this event.
+                doubt.waited += CONFIGURATION_PAUSE
         if self._on_failure is not None:
             self._on_failure(delivery.event, judgement.reason, False)
         log = self._log.bind(call_id=delivery.event.call_id, kind=kind_of(delivery.event))
@@ -294,7 +285,7 @@ def _unfinished(judgement: Judgement) -> bool:
     return judgement.verdict not in {Verdict.DELIVERED, Verdict.REFUSED}
 
 
-def _poisonous(judgement: Judgement, failures: int) -> Judgement:
+def _given_up(judgement: Judgement, failures: int) -> Judgement:
     return dataclasses.replace(
         judgement,
         verdict=Verdict.REFUSED,

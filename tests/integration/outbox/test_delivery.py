@@ -95,7 +95,7 @@ async def test_what_zammad_refuses_is_recorded_and_the_others_go_on() -> None:
             for event in entry(n):
                 outbox.put(event, n)
         await zammad.wait_for(lambda z: sum(row.state == "hangup" for row in z.log) == 20, DEADLINE)
-        # It is given up after its eighth attempt, as soon as another call goes through.
+        # It is given up when it has failed often enough, each time after another call has gone through.
         while not outbox.refused:
             call = f"next-{len(zammad.log)}"
             outbox.put(new_call(call), call)
@@ -105,3 +105,15 @@ async def test_what_zammad_refuses_is_recorded_and_the_others_go_on() -> None:
         assert refusal.event == new_call("poison")
         assert "Error ID" in refusal.reason
         assert outbox.dropped == 2
+
+
+async def test_a_half_broken_zammad_gets_everything_in_the_end() -> None:
+    rng = random.Random(2)  # noqa: S311 - no secret
+    async with ZammadSandbox() as zammad, bridge(zammad, rng) as outbox:
+        zammad.fail(Fault.ERROR, match=lambda _: rng.random() < 0.5)
+        for n in range(200):
+            for event in entry(str(n)):
+                outbox.put(event, str(n))
+        assert await outbox.drain(DEADLINE) == ()
+        assert not outbox.refused
+        assert [row.changes for row in zammad.log] == [["newCall", "answer", "hangup"]] * 200
