@@ -14,7 +14,7 @@ from ami2zammad.outbox.store import Row as StoredRow, Store, Transaction
 from ami2zammad.sandbox.live_calls import LiveCalls, Phone
 from bench import latency, processes
 from bench.report import Report, Row, percentile
-from bench.stand_ins import PATIENCE, TimedPbx, TimedZammad
+from bench.stand_ins import TimedPbx, TimedZammad
 
 STEP = "recovery"
 WAITING, WAITING_QUICK = 10_000, 60
@@ -74,7 +74,7 @@ async def _meanwhile(live: latency.Bridged, calls: int) -> list[float]:
     """Let calls come and go until all that waited is over in Zammad; return how long theirs took, in seconds."""
     keys = itertools.count()
     taken: list[float] = []
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(processes.PATIENCE):
         while sum(call_id.startswith(_WAITED) for event, call_id in live.zammad.arrived if event == "hangup") < calls:
             taken += await latency.latencies(live, 10, 5, keys)
     return taken

@@ -10,9 +10,7 @@ from aiohttp import web
 
 from ami2zammad.sandbox.pbx import PbxSandbox
 from ami2zammad.sandbox.zammad import Received, ZammadSandbox
-
-PATIENCE = 300.0
-"""Seconds until something that should take a fraction of that is given up."""
+from bench.processes import PATIENCE, NotMeasured
 
 
 class TimedPbx(PbxSandbox):
@@ -26,12 +24,16 @@ class TimedPbx(PbxSandbox):
         await super().send(raw)
 
     def count(self, action: str) -> int:
-        """Return how often an action was asked for."""
-        return sum(one.get("Action") == action for one in self.actions)
+        """Return how often an action was asked for; clients differ in how they spell it."""
+        return sum(one.get("Action", "").lower() == action.lower() for one in self.actions)
 
     async def asked(self, action: str, times: int = 1) -> None:
-        """Wait until an action was asked for so many times."""
-        await self.wait_for(lambda: self.count(action) >= times)
+        """Wait until an action was asked for so many times. Raises `NotMeasured` if that takes for ever."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self.wait_for(lambda: self.count(action) >= times)
+        except TimeoutError:
+            raise NotMeasured(f"nobody asked for {action} within {PATIENCE:.0f} s") from None
 
 
 class TimedZammad(ZammadSandbox):
