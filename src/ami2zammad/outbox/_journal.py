@@ -9,19 +9,19 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import structlog
 
+from ami2zammad.outbox._thread import Thread
 from ami2zammad.outbox.store import DEAD_LETTERS_KEPT, Contents, OutboxError, Row, Store, StoreTrouble, Transaction
 
 Sleep = Callable[[float], Awaitable[None]]
 _ResultT = TypeVar("_ResultT")
 
 PATIENCE: Final = 2.0
-"""Seconds that an event waits for the disk before it goes on without."""
+"""Seconds that an event waits for the disk before it goes on without, and up to a quarter more."""
 RETRY_AFTER: Final = 5.0
 """Seconds between two attempts to write while the disk is in trouble."""
 LOOK_EVERY: Final = 2.0
@@ -44,6 +44,7 @@ class Journal:
         self,
         store: Store,
         *,
+        clock: Callable[[], float],
         sleep: Sleep,
         written: Callable[[Iterable[int]], None],
         everything: Callable[[], Transaction],
@@ -51,13 +52,15 @@ class Journal:
         edited: Callable[[Contents], Awaitable[None]],
     ) -> None:
         self._store = store
+        self._clock = clock
         self._sleep = sleep
         self._written = written
         self._everything = everything
         self._taken_up = taken_up
         self._edited = edited
         self._log = structlog.get_logger()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outbox")
+        self._thread = Thread("outbox")
+        self._busy_since: float | None = None
         self._pending = Transaction()
         self._being_written = Transaction()
         # What the file holds: there is nothing else to delete. Without that, a disk in trouble for weeks would leave a
@@ -131,7 +134,7 @@ class Journal:
 
     async def run(self) -> None:
         """Write until cancelled."""
-        looking = asyncio.create_task(self._let_look())
+        aside = [asyncio.create_task(self._let_look()), asyncio.create_task(self._watch())]
         try:
             while True:
                 if self.problem:
@@ -147,7 +150,8 @@ class Journal:
                     self._look_due = False
                     await self._look()
         finally:
-            looking.cancel()
+            for task in aside:
+                task.cancel()
 
     async def _let_look(self) -> None:
         """Make it time for a look, again and again, also where there is always something to write."""
@@ -165,7 +169,7 @@ class Journal:
                 await self._note_trouble(trouble)
         await self._in_thread(self._store.close)
         self._store.release()
-        self._thread.shutdown(wait=False)
+        self._thread.end()
 
     async def _claim_and_open(self) -> Contents:
         await self._in_thread(self._store.claim)
@@ -202,7 +206,7 @@ class Journal:
             self._lingering.cancel()
             self._lingering = None
         try:
-            await self._patiently(self._store.commit, transaction)
+            await self._in_thread(self._store.commit, transaction)
         except BaseException:
             # If it was written in spite of this, it is written once more: that changes nothing. In a new one: when this
             # is cancelled the thread still reads the old one.
@@ -233,7 +237,7 @@ class Journal:
     async def _look(self) -> None:
         """Take in what `ami2zammad outbox` has changed."""
         try:
-            contents = await self._patiently(self._store.changed_by_others)
+            contents = await self._in_thread(self._store.changed_by_others)
         except StoreTrouble as trouble:
             await self._note_trouble(trouble)
             return
@@ -285,23 +289,17 @@ class Journal:
             self._renewed = False
             self._log.info("outbox.durable", path=str(self.path))
 
-    async def _patiently(self, work: Callable[..., _ResultT], *arguments: object) -> _ResultT:
-        """Do `work` in the thread; events wait for it no longer if the disk does not answer for a while."""
-        result = self._in_thread(work, *arguments)
-        while not await self._within(result, PATIENCE):
-            if self._being_written or self._pending.urgent:
-                await self._note_trouble(StoreTrouble("the disk does not answer"))
-                break
-        return await result
-
-    def _in_thread(self, work: Callable[..., _ResultT], *arguments: object) -> asyncio.Future[_ResultT]:
-        return asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
-
-    async def _within(self, work: asyncio.Future[Any], seconds: float) -> bool:
-        """Wait for `work`, for `seconds` at most; say whether it is done."""
-        timer: asyncio.Future[Any] = asyncio.ensure_future(self._sleep(seconds))
+    async def _in_thread(self, work: Callable[..., _ResultT], *arguments: object) -> _ResultT:
+        self._busy_since = self._clock()
         try:
-            await asyncio.wait({work, timer}, return_when=asyncio.FIRST_COMPLETED)
-            return work.done()
+            return await self._thread.do(work, *arguments)
         finally:
-            timer.cancel()
+            self._busy_since = None
+
+    async def _watch(self) -> None:
+        """Let events go on without a disk that does not answer. A look now and then costs less than many timers."""
+        while True:
+            await self._sleep(PATIENCE / 4)
+            late = self._busy_since is not None and self._clock() - self._busy_since >= PATIENCE
+            if late and (self._being_written or self._pending.urgent):
+                await self._note_trouble(StoreTrouble("the disk does not answer"))

@@ -115,6 +115,7 @@ class Outbox(Generic[ReplyT]):
         self._journal = (
             Journal(
                 Store(rules.path, wall=wall),
+                clock=clock,
                 sleep=sleep,
                 written=self._written,
                 everything=self._everything,
