@@ -92,9 +92,7 @@ def fill(path: Path, count: int) -> int:
         for number in range(first // 3, min(first + 3_000, count) // 3):
             for event in call_events(f"{_WAITED}{number}"):
                 call_id = event.call_id
-                transaction.put(
-                    StoredRow(next(numbers), call_id, call_id, records.kind_of(event), at, records.to_text(event))
-                )
+                transaction.put(StoredRow(next(numbers), call_id, call_id, event.kind, at, records.to_text(event)))
         store.commit(transaction)
     store.close()
     store.release()

@@ -9,48 +9,41 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal as unix_signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from enum import Enum
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from structlog.typing import FilteringBoundLogger
 
 from ami2zammad.calls.decisions import Decision
 
-from .asterisk.connection import AmiEndpoint, AmiSession
+from .asterisk.connection import AmiSession
 from .asterisk.errors import AsteriskError
 from .asterisk.fastagi import FastAgiServer
 from .asterisk.intake import EventIntake
 from .asterisk.reconnect import AmiFollower
-from .calls.directory import Agent, Directory
 from .calls.documents import UnreadableDocumentError
 from .calls.entry import LogEntry
 from .calls.events import Answer, CallEvent, Hangup, NewCall
-from .calls.numbers import NumberPlan
 from .calls.signalling import ChannelGone, DialRequested, Signal
-from .calls.tracker import MOST_CHANNELS, CallTracker, TrackerRules
-from .control.control import CallControl, ControlRules, DialRefusedError
-from .control.numbers import EmergencyNumbers
+from .calls.tracker import CallTracker
+from .control.control import CallControl, DialRefusedError
 from .control.screening import Screening
-from .logs import Redaction, configure_logging
+from .listener import Listener, cancelled
+from .logs import Redaction
 from .ops.activity import Activity
 from .ops.notify import Notifier
 from .ops.state import AsteriskState, BridgeState, CallState, OutboxState, Problem, Stage, ZammadState
-from .outbox import Outbox, OutboxError, OutboxRules
-from .settings import RELOADED, ConfigurationError, Settings
+from .outbox import Outbox
+from .rules import ami_endpoint, control_rules, directory_of, outbox_rules, tracker_rules, zammad_endpoint
+from .settings import RELOADED, Settings
 from .zammad.client import ZammadClient
-from .zammad.endpoint import ZammadEndpoint
-from .zammad.errors import EventRefused, ZammadError
-from .zammad.payloads import kind_of
+from .zammad.errors import EventRefused
 
 if TYPE_CHECKING:
     from .ops.http import OpsServer
 
-# Questions to Asterisk under way at once: they are about callers in an IVR, nothing waits for them.
-_QUESTIONS_AT_ONCE: Final = 8
 # Seconds between two looks whether Asterisk has been away for too long.
 _LOOK_AROUND_EVERY: Final = 15.0
 _OUTBOX_REMEDY: Final = "Make outbox.path a file that can be written; the bridge keeps trying."
@@ -58,174 +51,8 @@ _OUTBOX_REMEDY: Final = "Make outbox.path a file that can be written; the bridge
 Clock = Callable[[], float]
 
 
-def ami_endpoint(settings: Settings) -> AmiEndpoint:
-    """Return where Asterisk is."""
-    asterisk = settings.asterisk
-    return AmiEndpoint(
-        host=asterisk.host,
-        port=asterisk.port,
-        username=asterisk.username,
-        secret=asterisk.secret.get_secret_value(),
-        tls=asterisk.tls,
-        ca_file=asterisk.ca_file,
-        auth=asterisk.auth,
-        ping_interval=asterisk.ping_interval,
-        ping_timeout=asterisk.ping_timeout,
-    )
-
-
-def zammad_endpoint(settings: Settings) -> ZammadEndpoint:
-    """Return where Zammad is."""
-    zammad = settings.zammad
-    return ZammadEndpoint(
-        url=zammad.url.get_secret_value(),
-        format=zammad.format,
-        timeout=zammad.timeout,
-        ca_file=zammad.ca_file,
-        verify_tls=zammad.verify_tls,
-        queue_as_to=zammad.queue_as_to,
-    )
-
-
-def outbox_rules(settings: Settings) -> OutboxRules:
-    """Return where events wait, and for how long."""
-    outbox = settings.outbox
-    return OutboxRules(path=outbox.path, limit=outbox.limit, max_age=outbox.max_age, drain_rate=outbox.drain_rate)
-
-
-def control_rules(settings: Settings) -> ControlRules:
-    """Return what Zammad's replies may do."""
-    control = settings.control
-    return ControlRules(
-        reject=control.reject,
-        decision_timeout=control.decision_timeout,
-        originate=control.originate,
-        originate_channel=control.originate_channel,
-        agent_channel=control.agent_channel,
-        caller_name=control.caller_name,
-        emergency=EmergencyNumbers(
-            settings.numbers.country, frozenset(control.emergency), settings.numbers.outbound_prefix
-        ),
-    )
-
-
-def directory_of(settings: Settings) -> Directory:
-    """Return who the agents are."""
-    return Directory(
-        Agent(agent.extension, agent.name, agent.answering_number, agent.number) for agent in settings.agents
-    )
-
-
-def tracker_rules(settings: Settings) -> TrackerRules:
-    """Return how this PBX is set up."""
-    directory = directory_of(settings)
-    return TrackerRules(
-        instance=settings.instance,
-        trunks=settings.asterisk.trunks,
-        trunk_contexts=settings.asterisk.trunk_contexts,
-        announce_on_arrival=settings.calls.announce == "arrival",
-        settle=settings.calls.settle,
-        voicemail_applications=settings.calls.voicemail_applications,
-        ignore_contexts=settings.calls.ignore_contexts,
-        numbers=NumberPlan(settings.numbers.country, settings.numbers.outbound_prefix, directory.extensions),
-        directory=directory,
-    )
-
-
 class CannotListenError(Exception):
     """An address of the settings cannot be listened on; the text names the setting."""
-
-
-class Listener:
-    """Feeds the tracker: with signals as they come, and with time when it waits for nothing else.
-
-    `tell` gets what the tracker says, in order. Asterisk is asked what the tracker wants to know, while there is
-    a session. `taken_in` gets each batch of signals after the tracker.
-    """
-
-    def __init__(
-        self,
-        tracker: CallTracker,
-        intake: EventIntake,
-        *,
-        tell: Callable[[list[CallEvent]], None],
-        session: Callable[[], AmiSession | None],
-        clock: Clock,
-        taken_in: Callable[[list[Signal]], Awaitable[None]] | None = None,
-    ) -> None:
-        self._taken_in = taken_in
-        self._tracker = tracker
-        self._intake = intake
-        self._tell = tell
-        self._session = session
-        self._clock = clock
-        self._log = structlog.get_logger()
-        self._questions: set[asyncio.Task[None]] = set()
-        self._full = False
-        self._untracked = 0
-        self.busy_since: float | None = None
-        """When it began with the signals that it is at; None while it waits for some."""
-
-    async def run(self) -> None:
-        """Listen until cancelled."""
-        try:
-            while True:
-                self.busy_since = None
-                batch = await self._next_signals()
-                self.busy_since = self._clock()
-                for signal in batch:
-                    try:
-                        # Apart from the signal: a fault in that must not lose what was due before it.
-                        due = self._tracker.next_deadline
-                        if due is not None and due <= signal.at:
-                            self._tell(self._tracker.advance(signal.at))
-                        self._tell(self._tracker.handle(signal))
-                    except Exception:  # noqa: BLE001
-                        # A fault of ours in one call must not end all others.
-                        self._log.exception("call.fault", signal=type(signal).__name__)
-                self._tell(self._tracker.advance(self._clock()))
-                self._ask(self._tracker.take_questions())
-                self._note_room()
-                if self._taken_in is not None and batch:
-                    await self._taken_in(batch)
-        finally:
-            for question in list(self._questions):
-                await cancelled(question)
-
-    def _note_room(self) -> None:
-        """Say once that there are too many channels, and once that there is room again."""
-        channels, untracked = self._tracker.live_channels, self._tracker.untracked
-        if not self._full and untracked > self._untracked:
-            self._full = True
-            self._log.error("calls.too_many", limit=MOST_CHANNELS)
-        elif self._full and channels <= MOST_CHANNELS // 2:
-            self._full = False
-            self._log.info("calls.relieved", channels=channels, untracked=untracked)
-        self._untracked = untracked
-
-    async def _next_signals(self) -> list[Signal]:
-        deadline = self._tracker.next_deadline
-        try:
-            async with asyncio.timeout(None if deadline is None else max(deadline - self._clock(), 0)):
-                return await self._intake.get_batch()
-        except TimeoutError:
-            return []
-
-    def _ask(self, channels: list[str]) -> None:
-        session = self._session()
-        if session is None:
-            return
-        for channel in channels[: _QUESTIONS_AT_ONCE - len(self._questions)]:
-            task = asyncio.create_task(self._application_of(session, channel))
-            self._questions.add(task)
-            task.add_done_callback(self._questions.discard)
-
-    async def _application_of(self, session: AmiSession, channel: str) -> None:
-        """Ask; the answer comes to the tracker among the signals. What stays unanswered is asked again by and by."""
-        try:
-            await session.application_of(channel)
-        except AsteriskError as error:
-            self._log.debug("ami.question_unanswered", channel=channel, problem=error.problem)
 
 
 class Bridge:
@@ -336,7 +163,7 @@ class Bridge:
         self._log.info("bridge.stopped", undelivered=len(left))
 
     def _failed(self, event: CallEvent, reason: str, refused: bool) -> None:  # noqa: FBT001
-        self._activity.attempt_failed(event.call_id, kind_of(event), reason, refused=refused)
+        self._activity.attempt_failed(event.call_id, event.kind, reason, refused=refused)
         self._control.failed(event, reason)
         if not refused:
             self._outbox.set_back(event, reason, alone=not self._zammad.trouble)
@@ -377,7 +204,7 @@ class Bridge:
         ]
 
     def _replied(self, event: CallEvent, decision: Decision) -> None:
-        self._activity.delivered(event.call_id, kind_of(event), self._clock() - event.at)
+        self._activity.delivered(event.call_id, event.kind, self._clock() - event.at)
         self._control.replied(event, decision)
 
     def _tell(self, events: list[CallEvent]) -> None:
@@ -518,12 +345,6 @@ async def _listen(servers: contextlib.AsyncExitStack, server: FastAgiServer | Op
         raise CannotListenError(f"cannot listen on {setting}: {error.strerror}; correct it") from None
 
 
-async def cancelled(task: asyncio.Task[None]) -> None:
-    """End `task` and wait until it has cleaned up."""
-    task.cancel()
-    await asyncio.wait([task])
-
-
 def _address(listen: str) -> tuple[str, int]:
     """Split `address:port` (the settings have checked its form)."""
     host, _, port = listen.rpartition(":")
@@ -555,69 +376,3 @@ def _ops_server(
     token = settings.ops.token
     secret = token.get_secret_value() if token is not None else ""
     return OpsServer(host, port, token=secret, dial=control.dial, refusal=DialRefusedError, pages=pages)
-
-
-class Outcome(Enum):
-    """How the daemon ended."""
-
-    STOPPED = "stopped"
-    FAILED = "failed"
-    UNUSABLE = "unusable"
-    """The settings cannot be used on this machine; trying again does not help."""
-
-
-async def serve(settings: Settings, reread: Callable[[], Settings] | None = None) -> Outcome:
-    """Run the daemon until SIGTERM or SIGINT; say in the log why it ended otherwise.
-
-    At SIGHUP it goes on with what `reread` gives.
-    """
-    log = structlog.get_logger()
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (unix_signal.SIGTERM, unix_signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    bridge = Bridge(settings)
-    hangups = asyncio.Event()
-    reloading = asyncio.create_task(_reload_at(hangups, bridge, settings, reread or (lambda: settings)))
-    loop.add_signal_handler(unix_signal.SIGHUP, hangups.set)
-    try:
-        await bridge.run(stop)
-    except (ZammadError, CannotListenError, OutboxError) as error:
-        log.critical("bridge.failed", problem=str(error), remedy="correct the settings; `ami2zammad check` helps")
-        return Outcome.UNUSABLE
-    except Exception:
-        log.critical("bridge.failed", problem="a fault of ami2zammad", remedy="please report it", exc_info=True)
-        return Outcome.FAILED
-    finally:
-        await cancelled(reloading)
-    return Outcome.STOPPED
-
-
-async def _reload_at(
-    hangups: asyncio.Event, bridge: Bridge, settings: Settings, reread: Callable[[], Settings]
-) -> NoReturn:
-    """Read the settings again at each SIGHUP, and use what can be used without a restart."""
-    log = structlog.get_logger()
-    secrets, log_settings = set(settings.secrets()), settings.log
-    while True:
-        await hangups.wait()
-        hangups.clear()
-        bridge.notifier.reloading()
-        try:
-            new = await asyncio.to_thread(reread)
-            # What was a secret stays one.
-            secrets |= set(new.secrets())
-            configure_logging(level=log_settings.level, form=log_settings.format, secrets=secrets)
-            restart_needed = await bridge.reload(new)
-            log_settings = new.log
-            configure_logging(level=log_settings.level, form=log_settings.format, secrets=secrets)
-        except ConfigurationError as error:
-            log.error("bridge.reload_failed", problems=list(error.problems), remedy="nothing was changed; correct them")  # noqa: TRY400
-        except ZammadError as error:
-            log.error("bridge.reload_failed", problems=[str(error)], remedy="nothing was changed; correct it")  # noqa: TRY400
-        except Exception:
-            log.exception("bridge.reload_failed", problems=["a fault of ami2zammad"], remedy="please report it")
-        else:
-            log.info("bridge.reloaded", agents=len(new.agents), restart_needed=restart_needed)
-        finally:
-            bridge.notifier.reloaded()

@@ -267,7 +267,7 @@ def _init(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     import asyncio  # noqa: PLC0415
 
-    from .bridge import Outcome, serve  # noqa: PLC0415
+    from .daemon import Outcome, serve  # noqa: PLC0415
     from .settings import DEFAULT_CONFIG, load_settings  # noqa: PLC0415
 
     settings = _settings(options)

@@ -12,7 +12,7 @@ import ami2zammad
 
 PACKAGE = Path(ami2zammad.__file__).parent
 
-# What each room may import; the hall (bridge) and the front door (cli) may import everything.
+# What each room may import; the front door (cli) may import everything.
 ALLOWED = {
     "calls": set[str](),
     "asterisk": {"calls"},
@@ -22,9 +22,12 @@ ALLOWED = {
     "ops": set[str](),
     "settings": set[str](),
     "logs": set[str](),
+    "rules": {"asterisk", "zammad", "calls", "outbox", "settings", "control"},
+    "listener": {"asterisk", "calls"},
+    "bridge": {"asterisk", "zammad", "calls", "outbox", "settings", "logs", "control", "ops", "rules", "listener"},
+    "daemon": {"zammad", "outbox", "settings", "logs", "listener", "bridge"},
     "sandbox": {"asterisk", "zammad", "calls", "bridge", "settings", "logs", "ops"},
-    "admin": {"asterisk", "zammad", "calls", "outbox", "bridge", "settings", "logs", "ops"},
-    "bridge": {"asterisk", "zammad", "calls", "outbox", "settings", "logs", "control", "ops"},
+    "admin": {"asterisk", "zammad", "calls", "outbox", "rules", "listener", "settings", "logs", "ops"},
 }
 FREE = {"cli", "__main__", "__init__"}
 

@@ -15,9 +15,9 @@ from ami2zammad.asterisk.connection import AmiSession
 from ami2zammad.asterisk.errors import AsteriskError
 from ami2zammad.asterisk.events import event_name
 from ami2zammad.asterisk.survey import caller_numbers, existing_peers
-from ami2zammad.bridge import ami_endpoint, tracker_rules, zammad_endpoint
 from ami2zammad.calls.sides import Side, TrunkPatterns, base_name
 from ami2zammad.calls.signalling import Snapshot
+from ami2zammad.rules import ami_endpoint, tracker_rules, zammad_endpoint
 from ami2zammad.settings import Settings
 from ami2zammad.zammad.client import ZammadClient
 from ami2zammad.zammad.errors import ZammadError

@@ -13,8 +13,9 @@ from ami2zammad.asterisk.connection import AmiSession
 from ami2zammad.asterisk.intake import EventIntake
 from ami2zammad.asterisk.recording import RecordingWriter
 from ami2zammad.asterisk.redaction import Redactor
-from ami2zammad.bridge import Listener, ami_endpoint, cancelled, tracker_rules
 from ami2zammad.calls.tracker import CallTracker
+from ami2zammad.listener import Listener, cancelled
+from ami2zammad.rules import ami_endpoint, tracker_rules
 from ami2zammad.settings import Settings
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from ami2zammad.asterisk.recording import read_recording
-from ami2zammad.bridge import tracker_rules
 from ami2zammad.calls.events import CallEvent
 from ami2zammad.calls.tracker import CallTracker
+from ami2zammad.rules import tracker_rules
 from ami2zammad.settings import Settings
 from ami2zammad.zammad.payloads import fields_of
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 
 
 class Direction(StrEnum):
@@ -51,6 +52,9 @@ class NewCall:
     `at` is the time of the signal that caused the event, in seconds of the clock that stamped the signals.
     """
 
+    kind: ClassVar[str] = "newCall"
+    """Zammad's word for it."""
+
     at: float
     call_id: str
     direction: Direction
@@ -70,6 +74,9 @@ class Answer:
     `user` is one name, `VOICEMAIL`, or empty (always empty for `out`: it would replace the customer's name).
     """
 
+    kind: ClassVar[str] = "answer"
+    """Zammad's word for it."""
+
     at: float
     call: NewCall
     user: str = ""
@@ -84,6 +91,9 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class Hangup:
     """The log entry that `call` began ended. `answering_number` repeats the answer's."""
+
+    kind: ClassVar[str] = "hangup"
+    """Zammad's word for it."""
 
     at: float
     call: NewCall

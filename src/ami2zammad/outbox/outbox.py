@@ -460,7 +460,7 @@ def _row(waiting: Waiting) -> Row:
         waiting.id,
         waiting.family,
         event.call_id,
-        records.kind_of(event),
+        event.kind,
         waiting.at,
         records.to_text(event),
         waiting.attempts,

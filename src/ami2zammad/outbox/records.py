@@ -7,18 +7,12 @@ from typing import Any, Final
 
 from ami2zammad.calls.events import Answer, CallEvent, Cause, Direction, Hangup, NewCall
 
-_KINDS: Final = {NewCall: "newCall", Answer: "answer", Hangup: "hangup"}
 # Escapes all that is not ASCII: half a surrogate pair in a caller's name could not be stored.
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 
 
 class UnreadableRecordError(Exception):
     """A text that is no event: damaged, or written by another version."""
-
-
-def kind_of(event: CallEvent) -> str:
-    """Return `newCall`, `answer` or `hangup`."""
-    return _KINDS[type(event)]
 
 
 def to_text(event: CallEvent) -> str:
@@ -54,11 +48,11 @@ def from_text(kind: str, call_id: str, text: str, at: float) -> CallEvent:
             first_call_id=str(document["first_call_id"]),
         )
         match kind:
-            case "newCall":
+            case NewCall.kind:
                 return call
-            case "answer":
+            case Answer.kind:
                 return Answer(at, call, str(document["user"]), str(document["answering_number"]))
-            case "hangup":
+            case Hangup.kind:
                 return Hangup(at, call, Cause(document["cause"]), str(document["answering_number"]))
             case _:
                 raise UnreadableRecordError(f"{kind} is no kind of event")

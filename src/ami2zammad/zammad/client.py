@@ -19,7 +19,7 @@ from ami2zammad.zammad._doubt import Doubt, Tally
 from ami2zammad.zammad._transport import Transport
 from ami2zammad.zammad.endpoint import ZammadEndpoint
 from ami2zammad.zammad.errors import EventRefused
-from ami2zammad.zammad.payloads import Fields, fields_of, kind_of
+from ami2zammad.zammad.payloads import Fields, fields_of
 from ami2zammad.zammad.replies import Answered, Judgement, Outcome, Verdict, judge, judge_check
 
 if TYPE_CHECKING:
@@ -140,13 +140,13 @@ class ZammadClient:
         if _unfinished(judgement):
             await self._sleep(delivery.pause)
             judgement = await self._retrying(delivery)(self._attempt, delivery)
-        about = {"call_id": event.call_id, "kind": kind_of(event), "status": judgement.status}
+        about = {"call_id": event.call_id, "kind": event.kind, "status": judgement.status}
         if judgement.verdict is Verdict.REFUSED:
             self._log.warning("zammad.refused", **about, reason=judgement.reason, attempts=delivery.attempts)
             if self._on_failure is not None:
                 self._on_failure(event, judgement.reason, True)
             raise EventRefused(
-                f"Zammad will not take the {kind_of(event)} of call {event.call_id}. {judgement.reason}",
+                f"Zammad will not take the {event.kind} of call {event.call_id}. {judgement.reason}",
                 reason=judgement.reason,
                 status=judgement.status,
             )
@@ -214,7 +214,7 @@ class ZammadClient:
         delivery.row_known = True
         if entry.duplicate:
             return judgement
-        self._log.info("zammad.entry_restored", call_id=event.call_id, kind=kind_of(event))
+        self._log.info("zammad.entry_restored", call_id=event.call_id, kind=event.kind)
         return await self._send(delivery)
 
     def _after_failure(self, delivery: _Delivery, judgement: Judgement) -> Judgement:
@@ -236,7 +236,7 @@ class ZammadClient:
                 doubt.waited += CONFIGURATION_PAUSE
         if self._on_failure is not None:
             self._on_failure(delivery.event, judgement.reason, False)
-        log = self._log.bind(call_id=delivery.event.call_id, kind=kind_of(delivery.event))
+        log = self._log.bind(call_id=delivery.event.call_id, kind=delivery.event.kind)
         fields = {
             "attempts": delivery.attempts,
             "status": judgement.status,

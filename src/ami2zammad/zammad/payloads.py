@@ -45,7 +45,7 @@ def fields_of(event: CallEvent, *, queue_as_to: bool = False) -> Fields:
     if queue_as_to and call.direction is Direction.IN and call.queue:
         to = call.queue
     fields: Fields = {
-        "event": kind_of(event),
+        "event": event.kind,
         "callId": _call_id(call.call_id),
         "direction": call.direction.value,
         # An absent `from` is refused. A caller without a number is what Zammad calls anonymous.
@@ -68,17 +68,6 @@ def fields_of(event: CallEvent, *, queue_as_to: bool = False) -> Fields:
     if not isinstance(event, NewCall) and event.answering_number:
         fields["answeringNumber"] = cut(event.answering_number, TEXT_LIMIT)
     return fields
-
-
-def kind_of(event: CallEvent) -> str:
-    """Return Zammad's word for the kind of `event`: newCall, answer or hangup."""
-    match event:
-        case NewCall():
-            return "newCall"
-        case Answer():
-            return "answer"
-        case Hangup():
-            return "hangup"
 
 
 def encode(fields: Fields, form: Format) -> tuple[bytes, str]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from ami2zammad.calls.events import Answer, CallEvent, Cause, Direction, Hangup, NewCall
-from ami2zammad.outbox.records import UnreadableRecordError, from_text, kind_of, to_text
+from ami2zammad.outbox.records import UnreadableRecordError, from_text, to_text
 
 new_calls = st.builds(
     NewCall,
@@ -30,7 +30,7 @@ events: st.SearchStrategy[CallEvent] = (
 def test_any_event_comes_back(event: CallEvent) -> None:
     text = to_text(event)
     assert text.isascii()
-    assert from_text(kind_of(event), event.call_id, text, 7.0) == event
+    assert from_text(event.kind, event.call_id, text, 7.0) == event
 
 
 def test_half_a_character_in_a_name_can_be_stored() -> None:
