@@ -22,7 +22,7 @@ _QUESTIONS_AT_ONCE: Final = 8
 class Listener:
     """Feeds the tracker: with signals as they come, and with time when it waits for nothing else.
 
-    `tell` gets what the tracker says, in order. Asterisk is asked what the tracker wants to know, while there is
+    `tell` gets what the tracker says to each batch of signals, in order. Asterisk is asked what the tracker wants to know, while there is
     a session. `taken_in` gets each batch of signals after the tracker.
     """
 
@@ -56,17 +56,20 @@ class Listener:
                 self.busy_since = None
                 batch = await self._next_signals()
                 self.busy_since = self._clock()
+                events: list[CallEvent] = []
                 for signal in batch:
                     try:
                         # Apart from the signal: a fault in that must not lose what was due before it.
                         due = self._tracker.next_deadline
                         if due is not None and due <= signal.at:
-                            self._tell(self._tracker.advance(signal.at))
-                        self._tell(self._tracker.handle(signal))
+                            events += self._tracker.advance(signal.at)
+                        events += self._tracker.handle(signal)
                     except Exception:  # noqa: BLE001
                         # A fault of ours in one call must not end all others.
                         self._log.exception("call.fault", signal=type(signal).__name__)
-                self._tell(self._tracker.advance(self._clock()))
+                events += self._tracker.advance(self._clock())
+                # At once for the whole batch: what a call has become is written once.
+                self._tell(events)
                 self._ask(self._tracker.take_questions())
                 self._note_room()
                 if self._taken_in is not None and batch:

@@ -27,9 +27,9 @@ RETRY_AFTER: Final = 5.0
 LOOK_EVERY: Final = 2.0
 """Seconds between two looks whether `ami2zammad outbox` has changed the file."""
 LINGER: Final = 0.02
-"""Seconds that the deletion of what was delivered waits for something else to write: half of all transactions less.
-If the bridge is killed in that time, an event is delivered once more. Between Zammad's taking an event and its reply
-lies more time than this anyway."""
+"""Seconds that the deletion of what was delivered, and a change of a call that Zammad is not told of, wait for something
+else to write: most transactions less. If the bridge is killed in that time, an event is delivered once more, or the
+next snapshot tells the change. Between Zammad's taking an event and its reply lies more time than this anyway."""
 
 
 class Journal:
@@ -116,8 +116,7 @@ class Journal:
             self._pending.delete(row_id)
         else:
             self._pending.rows.pop(row_id, None)
-        if self._lingering is None:
-            self._lingering = asyncio.get_running_loop().call_later(LINGER, self._news.set)
+        self._linger()
 
     def remember(self, calls: Mapping[str, str | None]) -> None:
         """Keep, or forget, documents of live calls; written together with the rows put in the same turn of the loop."""
@@ -126,7 +125,12 @@ class Journal:
                 self._pending.calls.pop(call_id, None)
             else:
                 self._pending.calls[call_id] = document
-        self._news.set()
+        self._linger()
+
+    def _linger(self) -> None:
+        """Write soon, at the latest."""
+        if self._lingering is None:
+            self._lingering = asyncio.get_running_loop().call_later(LINGER, self._news.set)
 
     def concerns(self, row_id: int) -> bool:
         """Say whether something about this row is still to be written."""
