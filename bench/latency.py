@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import heapq
 import itertools
+import random
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -37,8 +38,9 @@ settle = 0
 extension = "100"
 name = "Emma Taylor"
 """
-# Of one call: how long it rings, and how long they talk.
-_RINGS, _TALKS = 0.2, 0.4
+# Of one call, in seconds: how long it rings, and how long they talk. At random, as on the telephone: what is a multiple
+# of the time between two calls would make all that happens happen at the same moments.
+_RINGS, _TALKS = (0.1, 0.3), (0.2, 0.6)
 _PHONES = tuple(Phone(str(100 + number), f"Agent {number}") for number in range(50))
 
 
@@ -128,6 +130,7 @@ def _add_rows(report: Report, what: str, ours: list[list[float]], plain: list[li
 async def latencies(subject: Subject, rate: float, count: int, keys: itertools.count[int]) -> list[float]:
     """Let `count` calls begin, `rate` a second, go on and end; return the seconds until Zammad knew of each step."""
     sent: dict[tuple[str, str], float] = {}
+    rng = random.Random(count)  # noqa: S311 -- no secret
     began = asyncio.get_running_loop().time()
     steps = [(began + number / rate, next(keys), "newCall") for number in range(count)]
     while steps:
@@ -136,8 +139,9 @@ async def latencies(subject: Subject, rate: float, count: int, keys: itertools.c
         call_id, at = await subject.step(key, event)
         sent[event, call_id] = at
         if event == "newCall":
-            heapq.heappush(steps, (due + _RINGS, key, "answer"))
-            heapq.heappush(steps, (due + _RINGS + _TALKS, key, "hangup"))
+            answered = due + rng.uniform(*_RINGS)
+            heapq.heappush(steps, (answered, key, "answer"))
+            heapq.heappush(steps, (answered + rng.uniform(*_TALKS), key, "hangup"))
     await subject.zammad.has(*sent)
     return [subject.zammad.arrived[key] - at for key, at in sent.items()]
 
