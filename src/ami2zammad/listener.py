@@ -22,8 +22,8 @@ _QUESTIONS_AT_ONCE: Final = 8
 class Listener:
     """Feeds the tracker: with signals as they come, and with time when it waits for nothing else.
 
-    `tell` gets what the tracker says to each batch of signals, in order. Asterisk is asked what the tracker wants to know, while there is
-    a session. `taken_in` gets each batch of signals after the tracker.
+    `tell` gets what the tracker says to each batch of signals, in order. Asterisk is asked what the tracker wants to
+    know, while there is a session. `taken_in` gets each batch of signals after the tracker.
     """
 
     def __init__(

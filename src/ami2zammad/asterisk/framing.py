@@ -42,7 +42,7 @@ class Framer:
             buffer = buffer.replace(LINE_END, b"\n").replace(b"\n", LINE_END)
         messages = buffer.split(MESSAGE_END)
         self._rest = messages.pop()
-        if len(buffer) > self._limit:
+        if len(buffer) > self._limit and max(map(len, messages), default=0) + len(self._rest) > self._limit:
             self._refuse_large(messages)
         return messages
 

@@ -29,6 +29,7 @@ from ami2zammad.asterisk.framing import LINE_END, MESSAGE_LIMIT, Framer
 
 if TYPE_CHECKING:
     from ami2zammad.asterisk.actions import Request
+    from ami2zammad.asterisk.events import EventReader
     from ami2zammad.asterisk.waiting import Clock
     from ami2zammad.calls.signalling import Signal
 
@@ -45,6 +46,8 @@ _HEADER_LIMIT: Final = 4096
 """Headers of one message of an answer (ListCommands has one a command: some 150)."""
 _ANSWER_LIMIT: Final = 50_000
 """Messages of one answer (Status has one a channel: 20,000 while 10,000 calls are up)."""
+_IGNORED_LIMIT: Final = 1000
+"""Kinds of events that are remembered as of no interest: Asterisk 22 has some 200."""
 _SPECIAL: Final = frozenset({b"Event: UserEvent", b"Event: Shutdown"})
 """First lines that do not say enough, or say more than about a call."""
 _TLS_ALERT: Final = b"\x15\x03"
@@ -104,6 +107,8 @@ class AmiProtocol(AMIProtocol):  # type: ignore[misc]  # panoramisk has no types
         # Who opens the session may have been cancelled: asyncio shall not complain that nobody looked.
         self.greeting.add_done_callback(lambda greeting: greeting.cancelled() or greeting.exception())
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # First lines of events that no rule needs: what was judged once is not judged again.
+        self._ignored: set[bytes] = set()
         self.messages = 0
         self.garbled = 0
 
@@ -139,35 +144,43 @@ class AmiProtocol(AMIProtocol):  # type: ignore[misc]  # panoramisk has no types
         signals: list[Signal] = []
         at = self._clock()
         pending = self.responses
-        readers = READERS
+        readers, ignored = READERS, self._ignored
         self.messages += len(messages)
         for message in messages:
             request = pending.get(action_id_of(message)) if pending else None
             if request is not None:
                 signal = self._answer(request, message, at)
             else:
-                line_end = message.find(LINE_END)
-                first_line = message[:line_end]
-                reader = readers.get(first_line)
+                first_line = message[: message.find(LINE_END)]
+                # Most of a stream: events of no interest, which cost no more than this.
+                if first_line in ignored:
+                    continue
+                reader = readers.get(first_line) or self._unfamiliar(message, first_line, signals)
                 if reader is None:
-                    # Most of a stream: events of no interest, which cost no more than this.
-                    if line_end > 0 and first_line not in _SPECIAL and first_line.startswith(b"Event: "):
-                        continue
-                    name = event_name(message)
-                    reader = EVENTS.get(name)
-                    if reader is None:
-                        if name == b"Shutdown":
-                            self.end(AsteriskStopped())
-                            break
-                        if not name:
-                            self._other(message, signals)
-                        continue
+                    if self._ended:
+                        break
+                    continue
                 signal = reader(message, at)
                 if signal is None:
                     self.garbled += 1
             if signal is not None:
                 signals.append(signal)
         return signals
+
+    def _unfamiliar(self, message: bytes, first_line: bytes, signals: list[Signal]) -> EventReader | None:
+        """Find the reader of a message whose first line does not lead to it; see to those that need none."""
+        if LINE_END in message and first_line not in _SPECIAL and first_line.startswith(b"Event: "):
+            if len(self._ignored) < _IGNORED_LIMIT:
+                self._ignored.add(first_line)
+            return None
+        name = event_name(message)
+        reader = EVENTS.get(name)
+        if reader is None:
+            if name == b"Shutdown":
+                self.end(AsteriskStopped())
+            elif not name:
+                self._other(message, signals)
+        return reader
 
     def _other(self, message: bytes, signals: list[Signal]) -> None:
         """Treat what does not begin as an event: more empty lines than one, an answer to nobody, garbage."""
