@@ -28,8 +28,8 @@ LOOK_EVERY: Final = 2.0
 """Seconds between two looks whether `ami2zammad outbox` has changed the file."""
 LINGER: Final = 0.02
 """Seconds that the deletion of what was delivered, and a change of a call of which Zammad is not told, wait for
-something else to write: most transactions less. If the bridge is killed then, an event is delivered once more, or the next
-snapshot tells the change. Between Zammad's taking an event and its reply lies more time than this anyway."""
+something else to write: most transactions less. If the bridge is killed then, an event is delivered once more, or
+the next snapshot tells the change. Between Zammad's taking an event and its reply lies more time than this anyway."""
 
 
 class Journal:
