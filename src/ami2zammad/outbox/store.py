@@ -39,6 +39,7 @@ DEAD_LETTERS_KEPT: Final = 100_000
 """Events that were set aside and are kept; beyond that the oldest go."""
 _LOCK_TIMEOUT: Final = 1.0
 """Seconds that a transaction waits for another program (a backup, `sqlite3`) to let go of the file."""
+_CACHE_KIB: Final = 256
 _COLUMNS: Final = "id, family, call_id, kind, at, body, attempts, reason, set_aside_at"
 
 
@@ -229,6 +230,8 @@ class Store:
             )
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
+        # Rows are hardly ever read again: what SQLite keeps of them is memory for nothing.
+        database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         for step in range(version, len(self._migrations)):
             statements = self._migrations[step]
             database.executescript(f"BEGIN IMMEDIATE; {statements} PRAGMA user_version = {step + 1}; COMMIT;")
