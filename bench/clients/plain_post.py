@@ -2,8 +2,8 @@
 
     python plain_post.py PORT URL [DATABASE]
 
-Connects to PORT. With DATABASE each line is a row in SQLite, on the disk itself, before it is posted. What the bridge adds
-to this way is what it knows of calls, and the order that it keeps.
+Connects to PORT. With DATABASE each line is a row in SQLite, on the disk itself, before it is posted. What the bridge
+adds to this way is what it knows of calls, and the order that it keeps.
 """
 
 from __future__ import annotations
