@@ -60,7 +60,7 @@ class OutboxAdmin:
         console.print(f"{waiting} waiting for Zammad, {len(rows) - waiting} set aside", highlight=False)
         if rows:
             console.print(_table(rows))
-            console.print("`ami2zammad outbox retry ID` tries one again, `discard ID` deletes it.", highlight=False)
+            console.print("`ami2zammad outbox retry ID` tries one and what belongs to it again, `discard ID` deletes it.", highlight=False)
 
     def show(self, ids: Sequence[int]) -> bool:
         """Show some events in full; say whether all of them are there."""
@@ -77,7 +77,7 @@ class OutboxAdmin:
         return len(rows) == len(ids)
 
     def retry(self, ids: Sequence[int] | None) -> int:
-        """Let events that were set aside (None: all) be tried again; return how many."""
+        """Let events that were set aside (None: all) be tried again, each with its entry; return how many."""
         return self._edited("retried", self._store.retry, ids)
 
     def discard(self, ids: Sequence[int] | None) -> int:

@@ -344,9 +344,13 @@ class Store:
             ]
 
     def retry(self, ids: Iterable[int] | None) -> int:
-        """Let events that were set aside (None: all) be tried again from now on; return how many."""
+        """Let events that were set aside (None: all) be tried again from now on; return how many.
+
+        With each goes what else was set aside of its log entry: without its hangup it would stay open for ever.
+        """
         return self._edit(
             "UPDATE event SET set_aside_at = NULL, attempts = 0, at = ? WHERE set_aside_at IS NOT NULL",
+            "call_id = (SELECT call_id FROM event WHERE id = ?)",
             ids,
             self._wall(),
         )
@@ -354,17 +358,17 @@ class Store:
     def discard(self, ids: Iterable[int] | None) -> int:
         """Delete events, waiting ones too (None: all that were set aside); return how many."""
         if ids is None:
-            return self._edit("DELETE FROM event WHERE set_aside_at IS NOT NULL", None)
-        return self._edit("DELETE FROM event WHERE true", ids)
+            return self._edit("DELETE FROM event WHERE set_aside_at IS NOT NULL", "", None)
+        return self._edit("DELETE FROM event WHERE true", "id = ?", ids)
 
-    def _edit(self, statement: str, ids: Iterable[int] | None, *values: float) -> int:
+    def _edit(self, statement: str, concerns: str, ids: Iterable[int] | None, *values: float) -> int:
         database = self._opened()
         with _translated():
             database.execute("BEGIN IMMEDIATE")
             if ids is None:
                 count = database.execute(statement, values).rowcount
             else:
-                count = sum(database.execute(f"{statement} AND id = ?", (*values, one)).rowcount for one in ids)
+                count = sum(database.execute(f"{statement} AND {concerns}", (*values, one)).rowcount for one in ids)
             database.execute("COMMIT")
             return count
 

@@ -251,6 +251,23 @@ def test_what_another_program_changes_is_noticed_and_nothing_else(path: Path) ->
         assert [one.id for one in contents.waiting] == [1, 3]
 
 
+def test_with_an_event_its_whole_entry_is_tried_again(path: Path) -> None:
+    aside = NOON - 5
+    with opened(path) as store:
+        store.commit(
+            written(
+                row(1, call_id="1", set_aside_at=aside),
+                row(2, call_id="1", kind="answer", set_aside_at=aside),
+                row(3, call_id="1", kind="hangup", set_aside_at=aside),
+                row(4, call_id="1-2", set_aside_at=aside),
+                row(5, call_id="2", set_aside_at=aside),
+            )
+        )
+        # An id of the same entry finds nothing more to do.
+        assert store.retry([2, 3]) == 3
+        assert [one.id for one in store.events() if one.set_aside_at is None] == [1, 2, 3]
+
+
 def test_discarding_all_is_about_what_was_set_aside(path: Path) -> None:
     with opened(path) as store:
         store.commit(written(row(1), row(2, set_aside_at=NOON), row(3, set_aside_at=NOON)))
