@@ -218,7 +218,12 @@ class Bridge:
             self._outbox.put(event, family=call.first_call_id)
             if isinstance(event, Hangup):
                 self._activity.call_ended(event.call.direction.value, event.cause.value)
-            # Last: whatever becomes of the line, Zammad gets the event.
+        if events:
+            # Later: the events are on their way to Zammad by then, whatever becomes of the lines.
+            asyncio.get_running_loop().call_soon(self._log_events, events)
+
+    def _log_events(self, events: list[CallEvent]) -> None:
+        for event in events:
             self._log_event(event)
 
     def _log_event(self, event: CallEvent) -> None:

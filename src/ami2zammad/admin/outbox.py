@@ -60,7 +60,9 @@ class OutboxAdmin:
         console.print(f"{waiting} waiting for Zammad, {len(rows) - waiting} set aside", highlight=False)
         if rows:
             console.print(_table(rows))
-            console.print("`ami2zammad outbox retry ID` tries one and what belongs to it again, `discard ID` deletes it.", highlight=False)
+            console.print(
+                "`ami2zammad outbox retry ID` tries one again with its entry, `discard ID` deletes it.", highlight=False
+            )
 
     def show(self, ids: Sequence[int]) -> bool:
         """Show some events in full; say whether all of them are there."""

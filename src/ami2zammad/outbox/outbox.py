@@ -134,6 +134,7 @@ class Outbox(Generic[ReplyT]):
         self._idle = asyncio.Event()
         self._idle.set()
         self._running = False
+        self._group: asyncio.TaskGroup | None = None
         self._full = False
         self._refused: deque[Refusal] = deque(maxlen=REFUSALS_KEPT)
         self.delivered = 0
@@ -207,6 +208,8 @@ class Outbox(Generic[ReplyT]):
             self._journal.put(_row(waiting))
         self._add(waiting)
         self._note_waiting()
+        if waiting.ready:
+            self._begin()
 
     def _add(self, waiting: Waiting) -> None:
         given_up = self._backlog.add(waiting)
@@ -254,12 +257,15 @@ class Outbox(Generic[ReplyT]):
                 group.create_task(self._give_up_what_is_old(), name="outbox-age")
                 if self._journal is not None:
                     group.create_task(self._journal.run(), name="outbox-journal")
-                while True:
-                    while (family := self._next()) is not None:
-                        self._under_way[family.key] = family
-                        group.create_task(self._work(family), name="outbox-delivery")
-                    await self._work_to_do.wait()
-                    self._work_to_do.clear()
+                self._group = group
+                try:
+                    while True:
+                        self._begin()
+                        await self._work_to_do.wait()
+                        self._work_to_do.clear()
+                finally:
+                    # Nothing can be begun any more.
+                    self._group = None
         finally:
             self._running = False
             if self._pacer is not None:
@@ -276,6 +282,12 @@ class Outbox(Generic[ReplyT]):
         except TimeoutError:
             self._log.warning("outbox.not_drained", waiting=self.waiting, durable=self.durable)
         return tuple(waiting.event for waiting in self._backlog)
+
+    def _begin(self) -> None:
+        """Begin with as many families as there are places for."""
+        while self._group is not None and (family := self._next()) is not None:
+            self._under_way[family.key] = family
+            self._group.create_task(self._work(family), name="outbox-delivery")
 
     def _next(self) -> Family | None:
         """Return the family whose turn it is, if there is a place for it."""
@@ -429,7 +441,8 @@ class Outbox(Generic[ReplyT]):
     def _written(self, ids: Iterable[int]) -> None:
         for event_id in ids:
             self._backlog.set_ready(event_id)
-        self._work_to_do.set()
+        # At once: a window in Zammad should not have to wait for another turn of the loop.
+        self._begin()
 
     def _everything(self) -> Transaction:
         rows = {waiting.id: _row(waiting) for waiting in self._backlog}
