@@ -1,8 +1,8 @@
 """From an event on the wire to Zammad: how long each newCall, answer and hangup takes, while many calls are up.
 
 The bridge is a process of its own. The peer is one too: it posts a line from a socket with aiohttp and does nothing
-else, or commits it to SQLite first: no bridge that loses nothing can be faster than that. All are told by the same
-loop, and post to the same stand-in for Zammad, in turns.
+else, or commits it to SQLite first, as the least that loses nothing. All are told by the same loop, and post to the
+same stand-in for Zammad, in turns.
 """
 
 from __future__ import annotations
@@ -156,11 +156,17 @@ async def _until(due: float) -> None:
     await asyncio.sleep(max(due - asyncio.get_running_loop().time(), 0))
 
 
+def _bridge(
+    pbx: TimedPbx, zammad: TimedZammad, outbox: Path | None
+) -> contextlib.AbstractAsyncContextManager[processes.Program]:
+    return processes.bridge(pbx.port, zammad.url, outbox=outbox, in_memory=outbox is None, settings=_SETTINGS)
+
+
 @contextlib.asynccontextmanager
 async def bridged(zammad: TimedZammad, outbox: Path | None, *, quick: bool) -> AsyncIterator[Bridged]:
     """Run a bridge, with many calls up that nothing happens to."""
     count = LIVE_QUICK if quick else LIVE
-    async with TimedPbx() as pbx, processes.bridge(pbx.port, zammad.url, outbox=outbox, settings=_SETTINGS):
+    async with TimedPbx() as pbx, _bridge(pbx, zammad, outbox):
         await pbx.asked("Status")
         live = LiveCalls(pbx)
         for number in range(count):

@@ -82,7 +82,7 @@ class Program:
         return cpu_of(self.pid)
 
     def rss(self) -> float:
-        """Return the bytes of memory that it occupies: those that it shares with nobody, and its part of the others."""
+        """Return the bytes of memory that it occupies (resident set)."""
         for line in Path(f"/proc/{self.pid}/smaps_rollup").read_text(encoding="utf-8").splitlines():
             if line.startswith("Rss:"):
                 return int(line.split()[1]) * 1024.0
@@ -132,19 +132,22 @@ async def bridge(
     zammad_url: str,
     *,
     outbox: Path | None = None,
+    in_memory: bool = False,
     settings: str = "",
     account: str = _ACCOUNT,
 ) -> AsyncIterator[Program]:
-    """Run the bridge as it is run in earnest; its log goes nowhere. Without `outbox` it keeps all in memory.
+    """Run the bridge as it is run in earnest; its log goes nowhere, its outbox into `outbox` or a file of its own.
 
-    `settings` are more of them, as TOML, `account` the account as keys of the section `asterisk`.
+    `in_memory`: without a file. `settings` are more of them, as TOML, `account` the account as keys of the section
+    `asterisk`.
     """
     with tempfile.TemporaryDirectory(prefix="ami2zammad-bench-") as folder:
         file = Path(folder) / "ami2zammad.toml"
+        path = "" if in_memory else outbox or Path(folder) / "outbox.db"
         file.write_text(
             f"asterisk = {{ port = {ami_port}, {account} }}\n"
             f'zammad = {{ url = "{zammad_url}" }}\n'
-            f'outbox = {{ path = "{outbox or ""}", limit = 1_000_000, drain_rate = 10_000 }}\n'
+            f'outbox = {{ path = "{path}", limit = 1_000_000, drain_rate = 10_000 }}\n'
             f"{settings}\n",
             encoding="utf-8",
         )

@@ -41,6 +41,9 @@ class Sink:
     async def __aexit__(self, *_: object) -> None:
         pass
 
+    def prepare(self) -> None:
+        """Load nothing."""
+
     async def deliver(self, event: CallEvent) -> Decision:
         """Take it."""
         self.delivered += 1

@@ -20,7 +20,6 @@ import aiohttp
 async def main() -> None:
     """Run."""
     path, url, connections = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    began = time.perf_counter()
     with sqlite3.connect(path) as database:
         rows = database.execute("SELECT family, call_id, kind, body FROM event ORDER BY id").fetchall()
     families: dict[str, list[dict[str, str]]] = defaultdict(list)
@@ -44,6 +43,7 @@ async def main() -> None:
                     async with session.post(url, json=fields, headers={"Accept": "application/json"}) as response:
                         await response.read()
 
+        began = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for _ in range(connections):
                 group.create_task(work())

@@ -208,19 +208,30 @@ class Bridge:
         self._control.replied(event, decision)
 
     def _tell(self, events: list[CallEvent]) -> None:
-        if self._settings.outbox.path is not None:
-            self._outbox.remember(self._tracker.changes_with(events))
-        else:
-            self._tracker.forget_changes()
+        try:
+            if self._settings.outbox.path is not None:
+                self._outbox.remember(self._tracker.changes_with(events))
+            else:
+                self._tracker.forget_changes()
+        except Exception:  # noqa: BLE001
+            # What a restart would need is less than what Zammad must be told now.
+            self._log.exception("call.fault")
         for event in events:
-            self._control.told(event)
-            call = event if isinstance(event, NewCall) else event.call
-            self._outbox.put(event, family=call.first_call_id)
-            if isinstance(event, Hangup):
-                self._activity.call_ended(event.call.direction.value, event.cause.value)
+            try:
+                self._take(event)
+            except Exception:  # noqa: BLE001
+                # A fault of ours in one call must not end all others.
+                self._log.exception("call.fault", call_id=event.call_id)
         if events:
             # Later: the events are on their way to Zammad by then, whatever becomes of the lines.
             asyncio.get_running_loop().call_soon(self._log_events, events)
+
+    def _take(self, event: CallEvent) -> None:
+        self._control.told(event)
+        call = event if isinstance(event, NewCall) else event.call
+        self._outbox.put(event, family=call.first_call_id)
+        if isinstance(event, Hangup):
+            self._activity.call_ended(event.call.direction.value, event.cause.value)
 
     def _log_events(self, events: list[CallEvent]) -> None:
         for event in events:
@@ -256,6 +267,7 @@ class Bridge:
     async def _connected(self, session: AmiSession) -> None:
         """Learn what went on while nobody listened; the snapshot goes to the tracker among the signals."""
         self.notifier.changed()
+        self._zammad.prepare()
         snapshot = await session.snapshot()
         self._unobserved_since = None
         self._log.info("ami.snapshot", channels=len(snapshot.channels))

@@ -48,6 +48,8 @@ _ANSWER_LIMIT: Final = 50_000
 """Messages of one answer (Status has one a channel: 20,000 while 10,000 calls are up)."""
 _IGNORED_LIMIT: Final = 1000
 """Kinds of events that are remembered as of no interest: Asterisk 22 has some 200."""
+_NAME_LIMIT: Final = 100
+"""Bytes of such a kind's first line; the longest of Asterisk 22 has 50."""
 _SPECIAL: Final = frozenset({b"Event: UserEvent", b"Event: Shutdown"})
 """First lines that do not say enough, or say more than about a call."""
 _TLS_ALERT: Final = b"\x15\x03"
@@ -170,7 +172,7 @@ class AmiProtocol(AMIProtocol):  # type: ignore[misc]  # panoramisk has no types
     def _unfamiliar(self, message: bytes, first_line: bytes, signals: list[Signal]) -> EventReader | None:
         """Find the reader of a message whose first line does not lead to it; see to those that need none."""
         if LINE_END in message and first_line not in _SPECIAL and first_line.startswith(b"Event: "):
-            if len(self._ignored) < _IGNORED_LIMIT:
+            if len(self._ignored) < _IGNORED_LIMIT and len(first_line) < _NAME_LIMIT:
                 self._ignored.add(first_line)
             return None
         name = event_name(message)

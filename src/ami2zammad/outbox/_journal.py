@@ -130,7 +130,11 @@ class Journal:
     def _linger(self) -> None:
         """Write soon, at the latest."""
         if self._lingering is None:
-            self._lingering = asyncio.get_running_loop().call_later(LINGER, self._news.set)
+            self._lingering = asyncio.get_running_loop().call_later(LINGER, self._linger_no_more)
+
+    def _linger_no_more(self) -> None:
+        self._lingering = None
+        self._news.set()
 
     def concerns(self, row_id: int) -> bool:
         """Say whether something about this row is still to be written."""
@@ -138,8 +142,9 @@ class Journal:
 
     async def run(self) -> None:
         """Write until cancelled."""
-        aside = [asyncio.create_task(self._let_look()), asyncio.create_task(self._watch())]
-        try:
+        async with asyncio.TaskGroup() as aside:
+            aside.create_task(self._let_look(), name="outbox-look")
+            aside.create_task(self._watch(), name="outbox-watch")
             while True:
                 if self.problem:
                     if not self._at_once:
@@ -153,9 +158,6 @@ class Journal:
                 if self._look_due and not self.problem:
                     self._look_due = False
                     await self._look()
-        finally:
-            for task in aside:
-                task.cancel()
 
     async def _let_look(self) -> None:
         """Make it time for a look, again and again, also where there is always something to write."""
@@ -165,7 +167,20 @@ class Journal:
             self._news.set()
 
     async def close(self) -> None:
-        """Write what is to be written, as far as possible, and close the file."""
+        """Write what is to be written, as far as possible, and close the file; a disk that hangs is not waited for."""
+        closing = asyncio.ensure_future(self._write_and_close())
+        patience = asyncio.ensure_future(self._sleep(PATIENCE))
+        await asyncio.wait({closing, patience}, return_when=asyncio.FIRST_COMPLETED)
+        patience.cancel()
+        if closing.done():
+            await closing
+        else:
+            closing.cancel()
+            await self._note_trouble(StoreTrouble("the disk does not answer"))
+        # Where it still hangs, the lock goes with the process.
+        self._thread.end()
+
+    async def _write_and_close(self) -> None:
         if self._store.is_open and self._pending:
             try:
                 await self._commit()
@@ -173,7 +188,6 @@ class Journal:
                 await self._note_trouble(trouble)
         await self._in_thread(self._store.close)
         self._store.release()
-        self._thread.end()
 
     async def _claim_and_open(self) -> Contents:
         await self._in_thread(self._store.claim)

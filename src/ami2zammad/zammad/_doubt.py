@@ -19,45 +19,47 @@ BY_CHANCE = 1e-6
 
 @dataclass(slots=True)
 class Tally:
-    """What became of all attempts at one Zammad so far."""
+    """What became of the events of one Zammad so far."""
 
     accepted: int = 0
-    failed: int = 0
-    """Attempts that Zammad, or what stands before it, refused or failed on in a way that may be the event's fault."""
+    accepted_at_once: int = 0
+    """Those of them that never failed."""
+    doubted: int = 0
+    """Events that failed at least once in a way that may be their own fault."""
 
 
 class Doubt:
     """Whether one event is itself the cause that it does not go through; begins with its first failure."""
 
     def __init__(self, tally: Tally) -> None:
-        self._tally = tally
-        self._accepted_at_first = self._accepted_at_last = tally.accepted
-        self._failed_at_first = tally.failed
-        self._own = 0
+        tally.doubted += 1
+        self.tally = tally
+        self._accepted_at_last = tally.accepted
+        self._at_once_at_first = tally.accepted_at_once
+        self._doubted_at_first = tally.doubted
         self._while_others_go_through = 0
+        self.failures = 0
+        """How often it has failed."""
         self.waited = 0.0
         """Seconds of pauses since then."""
 
-    @property
-    def failures(self) -> int:
-        """How often it has failed."""
-        return self._own
-
-    def failed(self) -> None:
-        """Count a failure of the event."""
-        self._tally.failed += 1
-        self._own += 1
-        if self._tally.accepted > self._accepted_at_last:
-            self._while_others_go_through += 1
-        self._accepted_at_last = self._tally.accepted
+    def failed(self) -> bool:
+        """Count a failure of the event; say whether others have gone through since the last one."""
+        self.failures += 1
+        others_go_through = self.tally.accepted > self._accepted_at_last
+        self._while_others_go_through += others_go_through
+        self._accepted_at_last = self.tally.accepted
+        return others_go_through
 
     @property
     def is_certain(self) -> bool:
         """Whether the event is the cause, beyond reasonable doubt."""
         if self._while_others_go_through < FEWEST_FAILURES or self.waited < SHORTEST:
             return False
-        accepted = self._tally.accepted - self._accepted_at_first
-        failed = self._tally.failed - self._failed_at_first - self._own
-        # The share of the others' attempts that fail, estimated so that few of them prove little (rule of succession).
-        share = (failed + 1) / (accepted + failed + 2)
+        # What others met at their first attempt: later ones are mostly those of a few events that are tried again and
+        # again, which would speak each other free.
+        well = self.tally.accepted_at_once - self._at_once_at_first
+        ill = self.tally.doubted - self._doubted_at_first
+        # The share that fails, estimated so that few events prove little (rule of succession).
+        share = (ill + 1) / (well + ill + 2)
         return self._while_others_go_through * math.log(share) <= math.log(BY_CHANCE)

@@ -113,6 +113,8 @@ class ZammadClient:
         transport = Transport(endpoint, connections=self._connections)
         await transport.__aenter__()
         old, self._transport, self._endpoint = self._transport, transport, endpoint
+        # What failed at the old one says nothing about the new one.
+        self._tally = Tally()
         self._circuit.nudge()
         await old.__aexit__(None, None, None)
 
@@ -151,10 +153,16 @@ class ZammadClient:
                 status=judgement.status,
             )
         self._tally.accepted += 1
+        self._tally.accepted_at_once += delivery.doubt is None
         self._log.info("zammad.delivered", **about, attempts=delivery.attempts, duplicate=judgement.duplicate)
         if judgement.ignored:
             self._log.warning("zammad.reply_ignored", **about, reply=judgement.ignored)
         return judgement.reply
+
+    @staticmethod
+    def prepare() -> None:
+        """Load what only a failed attempt needs: neither at the start, nor when disk and Zammad are in trouble."""
+        import tenacity  # noqa: F401, PLC0415
 
     def _retrying(self, delivery: _Delivery) -> AsyncRetrying:
         """Return what tries until `delivery` has come to its end, with the pauses that it has set."""
@@ -222,17 +230,20 @@ class ZammadClient:
         delivery.pause = 0.0
         first = False
         if judgement.verdict in {Verdict.INNER_FAULT, Verdict.MISCONFIGURED}:
-            doubt = delivery.doubt = delivery.doubt or Doubt(self._tally)
-            doubt.failed()
+            doubt = delivery.doubt
+            if doubt is None or doubt.tally is not self._tally:
+                doubt = delivery.doubt = Doubt(self._tally)
+            others_go_through = doubt.failed()
             if doubt.is_certain:
                 return _given_up(judgement, doubt.failures)
+            if judgement.verdict is Verdict.INNER_FAULT or others_go_through:
+                delivery.pause = back_off(doubt.failures, self._rng)
+                doubt.waited += delivery.pause
             if judgement.verdict is Verdict.INNER_FAULT:
                 delivery.inner_faults += 1
                 first = delivery.inner_faults == 1
-                delivery.pause = back_off(delivery.inner_faults, self._rng)
-                doubt.waited += delivery.pause
             else:
-                # The circuit waits, and all others with this event.
+                # The circuit waits on top, and all others with it: that is not to be repeated too often.
                 doubt.waited += CONFIGURATION_PAUSE
         if self._on_failure is not None:
             self._on_failure(delivery.event, judgement.reason, False)

@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from ami2zammad.calls.events import CallEvent, Cause, Hangup
 from ami2zammad.outbox import Outbox, OutboxError, OutboxRules, _journal, outbox as outbox_module
+from ami2zammad.outbox.outbox import LATE_AFTER, LATE_AT_ONCE
 from ami2zammad.outbox.records import to_text
 from ami2zammad.outbox.store import Contents, Row, Store, StoreTrouble, Transaction
 from tests.fake_time import FakeTime
@@ -493,6 +494,32 @@ async def test_calls_on_which_zammad_fails_hold_no_place(path: Path, time: FakeT
         await until(lambda: len(zammad.taken) == 3)
 
 
+async def test_late_calls_on_which_zammad_fails_do_not_end_the_catching_up(
+    path: Path, time: FakeTime, zammad: Zammad
+) -> None:
+    async def deliver(event: CallEvent) -> str:
+        if event.call_id.startswith("poison"):
+            scene.outbox.set_back(event, "HTTP 500", alone=True)
+            await asyncio.Event().wait()
+        return await Zammad.deliver(zammad, event)
+
+    earlier = Scene(path, time, zammad)
+    zammad.up.clear()
+    async with earlier.running():
+        for number in range(2 * LATE_AT_ONCE):
+            earlier.put(entry(f"poison {number}"))
+        earlier.put(entry("good"))
+        await until(lambda: len(on_disk(path)) == 3 * (2 * LATE_AT_ONCE + 1))
+    zammad.up.set()
+    zammad.deliver = deliver  # type: ignore[method-assign]
+    time.now += LATE_AFTER + 1
+    scene = Scene(path, time, zammad)
+    async with scene.running():
+        for _ in range(4 * LATE_AT_ONCE):
+            await scene.later(1)
+        await until(lambda: len(zammad.taken) == 3)
+
+
 # -- the disk ----------------------------------------------------------------------------------------------------------
 
 
@@ -614,6 +641,39 @@ async def test_a_disk_that_does_not_answer_delays_an_event_by_seconds_only(
             await until(lambda: not on_disk(path))
     assert [line["event"] for line in logs] == ["outbox.not_durable", "outbox.durable"]
     assert logs[0]["problem"] == "the disk does not answer"
+
+
+async def test_a_disk_that_hangs_does_not_hold_up_the_end(path: Path, time: FakeTime, zammad: Zammad) -> None:
+    scene = Scene(path, time, zammad)
+    disk = with_bad_disk(scene, path)
+    opened = scene.outbox.opened()
+    await opened.__aenter__()
+    disk.stuck = threading.Event()
+    scene.put([new_call("1")])
+    with capture_logs() as logs:
+        ending = asyncio.create_task(opened.__aexit__(None, None, None))
+        await until(time.sleeping)
+        assert not ending.done()
+        await time.advance(_journal.PATIENCE)
+        await until(ending.done)
+    assert [line["event"] for line in logs] == ["outbox.not_durable"]
+    # The thread goes on with what it is at. Nothing closes the file then but the end of the process.
+    disk.stuck.set()
+    await until(lambda: on_disk(path))
+    disk.close()
+    disk.release()
+
+
+async def test_deletions_are_written_soon_even_after_one_of_what_is_not_in_the_file(
+    path: Path, time: FakeTime, zammad: Zammad
+) -> None:
+    scene = Scene(path, time, zammad)
+    async with scene.running() as outbox:
+        assert outbox._journal is not None
+        outbox._journal.delete(77)
+        await until(lambda: outbox._journal is not None and outbox._journal._lingering is None)
+        outbox._journal.delete(78)
+        assert outbox._journal._lingering is not None
 
 
 async def test_a_disk_that_does_not_answer_when_it_is_looked_at_delays_no_event_either(
