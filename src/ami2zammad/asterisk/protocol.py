@@ -153,7 +153,8 @@ class AmiProtocol(AMIProtocol):  # type: ignore[misc]  # panoramisk has no types
             if request is not None:
                 signal = self._answer(request, message, at)
             else:
-                first_line = message[: message.find(LINE_END)]
+                line_end = message.find(LINE_END)
+                first_line = message[:line_end] if line_end > 0 else message
                 # Most of a stream: events of no interest, which cost no more than this.
                 if first_line in ignored:
                     continue
@@ -171,7 +172,7 @@ class AmiProtocol(AMIProtocol):  # type: ignore[misc]  # panoramisk has no types
 
     def _unfamiliar(self, message: bytes, first_line: bytes, signals: list[Signal]) -> EventReader | None:
         """Find the reader of a message whose first line does not lead to it; see to those that need none."""
-        if LINE_END in message and first_line not in _SPECIAL and first_line.startswith(b"Event: "):
+        if first_line not in _SPECIAL and first_line.startswith(b"Event: "):
             if len(self._ignored) < _IGNORED_LIMIT and len(first_line) < _NAME_LIMIT:
                 self._ignored.add(first_line)
             return None

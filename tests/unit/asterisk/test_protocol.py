@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, assume, given, settings, strategies as st
 from panoramisk.manager import Manager
 
 from ami2zammad.asterisk import actions
@@ -259,6 +259,8 @@ async def test_a_message_without_end_ends_the_session() -> None:
 @given(st.lists(st.binary(max_size=200), max_size=10))
 @settings(deadline=None)
 async def test_garbage_never_raises(segments: list[bytes]) -> None:
+    # Asterisk's farewell is no garbage: it ends the session. Hypothesis finds it among the texts of the source.
+    assume(b"Event: Shutdown" not in b"".join(segments))
     line = Line()
     for segment in segments:
         line.feed(segment)
