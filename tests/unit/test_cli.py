@@ -123,6 +123,12 @@ def test_the_bridge_starts_without_what_only_other_commands_need() -> None:
     assert result.stdout.strip() == "[]"
 
 
+def test_the_login_does_not_wait_for_what_deliveries_need() -> None:
+    code = "import sys; import ami2zammad.daemon; print([m for m in ('aiohttp', 'tenacity') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
 def test_the_journal_files_complaints_as_errors(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

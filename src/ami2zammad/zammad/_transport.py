@@ -7,14 +7,11 @@ import ssl
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
-from types import TracebackType
-from typing import Self
 
 import aiohttp
 
 from ami2zammad import __version__
 from ami2zammad.zammad.endpoint import ZammadEndpoint
-from ami2zammad.zammad.errors import BadEndpoint
 from ami2zammad.zammad.payloads import Fields, encode
 from ami2zammad.zammad.replies import Answered, Outcome, Trouble, Unanswered
 
@@ -28,24 +25,25 @@ server is just closing fails."""
 
 
 class Transport:
-    """The HTTP session with one endpoint; an async context manager.
+    """The HTTP session with one endpoint, to be made inside a running loop and closed.
 
-    Raises `BadEndpoint` on entry if the CA file cannot be read. `connections` bounds how many are open at a
-    time; `now` gives seconds since the epoch, for `Retry-After` with a date.
+    `tls` comes from `tls_context`; `connections` bounds how many are open at a time; `now` gives seconds since the
+    epoch, for `Retry-After` with a date.
     """
 
-    def __init__(self, endpoint: ZammadEndpoint, *, connections: int, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        endpoint: ZammadEndpoint,
+        tls: ssl.SSLContext | bool,  # noqa: FBT001 - aiohttp's own words for it
+        *,
+        connections: int,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._endpoint = endpoint
-        self._connections = connections
         self._now = now
-        self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> Self:
-        total = self._endpoint.timeout
+        total = endpoint.timeout
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=self._connections, ssl=_tls_context(self._endpoint), keepalive_timeout=IDLE_TIMEOUT
-            ),
+            connector=aiohttp.TCPConnector(limit=connections, ssl=tls, keepalive_timeout=IDLE_TIMEOUT),
             timeout=aiohttp.ClientTimeout(total=total, sock_connect=min(total, CONNECT_TIMEOUT)),
             cookie_jar=aiohttp.DummyCookieJar(),
             # A compressed reply could unpack to any size.
@@ -56,19 +54,13 @@ class Transport:
                 "User-Agent": f"ami2zammad/{__version__}",
             },
         )
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
 
     async def post(self, fields: Fields) -> Outcome:
-        """Send `fields` once and return what came of it. Raises nothing but `RuntimeError` outside `async with`."""
-        if self._session is None:
-            raise RuntimeError("the Zammad client is used outside its `async with`")
+        """Send `fields` once and return what came of it. Raises nothing but `RuntimeError` after `close`."""
         body, content_type = encode(fields, self._endpoint.format)
         # The exception must be gone when anything is raised or logged later: it would stay as the context.
         try:
@@ -111,28 +103,6 @@ async def _read(response: aiohttp.ClientResponse) -> str:
         # The rest is not wanted, and this connection with it.
         response.close()
     return body.decode("utf-8", "replace")
-
-
-def _tls_context(endpoint: ZammadEndpoint) -> ssl.SSLContext | bool:
-    """Return what TLS needs. Raises `BadEndpoint`."""
-    if endpoint.ca_file is None and endpoint.url.startswith("http:"):
-        # To read the system's certificates takes as long as to load a library.
-        return True
-    problem = ""
-    try:
-        context = ssl.create_default_context(cafile=endpoint.ca_file)
-    except ssl.SSLError:
-        problem = "holds no certificate in PEM form"
-        context = ssl.create_default_context()
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror})"
-        context = ssl.create_default_context()
-    if problem:
-        raise BadEndpoint(f"The file {endpoint.ca_file} {problem}: correct zammad.ca_file.")
-    if not endpoint.verify_tls:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _unanswered(error: Exception) -> Unanswered:  # noqa: C901, PLR0911 - a table

@@ -16,7 +16,7 @@ from ami2zammad.calls.decisions import Decision
 from ami2zammad.calls.events import CallEvent, NewCall
 from ami2zammad.zammad._circuit import CONFIGURATION_PAUSE, Circuit, Sleep, back_off
 from ami2zammad.zammad._doubt import Doubt, Tally
-from ami2zammad.zammad._transport import Transport
+from ami2zammad.zammad._late import LateTransport
 from ami2zammad.zammad.endpoint import ZammadEndpoint
 from ami2zammad.zammad.errors import EventRefused
 from ami2zammad.zammad.payloads import Fields, fields_of
@@ -87,7 +87,7 @@ class ZammadClient:
         self._endpoint = endpoint
         self._connections = connections
         self._on_failure = on_failure
-        self._transport: _Exchange = transport or Transport(endpoint, connections=connections)
+        self._transport: _Exchange = transport or LateTransport(endpoint, connections=connections)
         # Requests wait here and not for a connection, where the time-out would already run.
         self._slots = asyncio.Semaphore(connections)
         self._sleep = sleep
@@ -110,7 +110,7 @@ class ZammadClient:
 
         Raises `BadEndpoint` if its CA file cannot be read; then nothing changes.
         """
-        transport = Transport(endpoint, connections=self._connections)
+        transport = LateTransport(endpoint, connections=self._connections)
         await transport.__aenter__()
         old, self._transport, self._endpoint = self._transport, transport, endpoint
         # What failed at the old one says nothing about the new one.
@@ -161,8 +161,13 @@ class ZammadClient:
 
     @staticmethod
     def prepare() -> None:
-        """Load what only a failed attempt needs: neither at the start, nor when disk and Zammad are in trouble."""
+        """Load what deliveries need: not before the login at Asterisk, nor when a call is waiting for it.
+
+        Blocks for a tenth of a second.
+        """
         import tenacity  # noqa: F401, PLC0415
+
+        import ami2zammad.zammad._transport  # noqa: F401, PLC0415
 
     def _retrying(self, delivery: _Delivery) -> AsyncRetrying:
         """Return what tries until `delivery` has come to its end, with the pauses that it has set."""
