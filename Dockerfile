@@ -16,7 +16,7 @@ COPY src src
 # Pure Python: copied, not built, so that nothing but the locked versions is fetched. Compiled, because the file system
 # may be read-only when it runs.
 RUN cp -r src/ami2zammad /opt/ami2zammad/lib/python3.*/site-packages/ \
- && printf '#!/opt/ami2zammad/bin/python3 -I\nimport sys\n\nfrom ami2zammad.cli import main\n\nsys.exit(main())\n' \
+ && printf '#!/opt/ami2zammad/bin/python3 -sP\nimport sys\n\nfrom ami2zammad.cli import main\n\nsys.exit(main())\n' \
         > /opt/ami2zammad/bin/ami2zammad \
  && chmod 0755 /opt/ami2zammad/bin/ami2zammad \
  && /opt/ami2zammad/bin/python3 -m compileall -q /opt/ami2zammad/lib
@@ -34,6 +34,8 @@ USER 10001:10001
 VOLUME /var/lib/ami2zammad
 # Where the health check asks; in the container's own network nobody else can.
 ENV AMI2ZAMMAD_OPS__LISTEN=127.0.0.1:9469
+# Memory of a busy hour can be given back afterwards; Python's own allocator keeps most of it.
+ENV PYTHONMALLOC=malloc
 # Healthy: Asterisk has let the bridge in, and Zammad takes what it gets.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD ["ami2zammad", "status", "--check"]
 # The exec form: the bridge is PID 1 and gets SIGTERM and SIGHUP itself.

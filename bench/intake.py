@@ -42,7 +42,8 @@ async def measure(report: Report, *, quick: bool) -> None:
             }
             for name, command in commands.items():
                 first = "Login" if name == _BARE else "Status"
-                seconds, result = await pour(command, stream, ready_after=first)
+                env = None if name == _BARE else processes.unit_environment()
+                seconds, result = await pour(command, stream, env, ready_after=first)
                 rates[name].append(events / seconds)
                 if name != _BARE:
                     told.add(result["told"])

@@ -8,10 +8,11 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+_UNIT = Path(__file__).parent.parent / "systemd" / "ami2zammad.service"
 CLIENTS = Path(__file__).parent / "clients"
 PATIENCE = 120.0
 """Seconds until something that should take a fraction of that is given up."""
@@ -23,10 +24,17 @@ class NotMeasured(Exception):  # noqa: N818 -- a finding, not a fault of the ben
     """Something cannot be measured here; the text says why."""
 
 
-def environment(more: dict[str, str] | None = None) -> dict[str, str]:
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment of what is measured: compiled modules are kept, as after any installation."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, **(more or {})}
+
+
+def unit_environment() -> dict[str, str]:
+    """Return the environment that the systemd unit gives the bridge."""
+    lines = _UNIT.read_text(encoding="utf-8").splitlines()
+    settings = [line.removeprefix("Environment=") for line in lines if line.startswith("Environment=")]
+    return {name: value for name, _, value in (setting.partition("=") for setting in settings)}
 
 
 class Program:
@@ -152,5 +160,5 @@ async def bridge(
             encoding="utf-8",
         )
         command = [sys.executable, "-m", "ami2zammad", "run", "--config", str(file)]
-        async with running(command, quiet=True) as program:
+        async with running(command, env=environment(unit_environment()), quiet=True) as program:
             yield program

@@ -176,8 +176,10 @@ def _install_python(flavour: Flavour, tree: Path, folder: Path, architecture: st
     shutil.rmtree(library / "bin")
     command = tree / "usr/bin/ami2zammad"
     command.parent.mkdir(parents=True)
-    # Isolated (-I): nothing of the caller's own Python can get into it.
-    command.write_text(f"#!{interpreter} -I\nimport sys\n\nfrom ami2zammad.cli import main\n\nsys.exit(main())\n")
+    # Nothing of the caller's own Python can get into it: neither the folder in which it is called nor the user's
+    # packages (-sP) nor other places. Not -I: it would not heed PYTHONMALLOC either, which the unit sets.
+    isolated = f"/usr/bin/env -S -u PYTHONPATH -u PYTHONHOME {interpreter} -sP"
+    command.write_text(f"#!{isolated}\nimport sys\n\nfrom ami2zammad.cli import main\n\nsys.exit(main())\n")
     command.chmod(0o755)
 
 

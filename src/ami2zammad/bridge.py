@@ -18,6 +18,7 @@ from structlog.typing import FilteringBoundLogger
 
 from ami2zammad.calls.decisions import Decision
 
+from . import memory
 from .asterisk.connection import AmiSession
 from .asterisk.errors import AsteriskError
 from .asterisk.fastagi import FastAgiServer
@@ -44,7 +45,7 @@ from .zammad.errors import EventRefused
 if TYPE_CHECKING:
     from .ops.http import OpsServer
 
-# Seconds between two looks whether Asterisk has been away for too long.
+# Seconds between two looks whether Asterisk has been away for too long, and whether a peak is over.
 _LOOK_AROUND_EVERY: Final = 15.0
 _OUTBOX_REMEDY: Final = "Make outbox.path a file that can be written; the bridge keeps trying."
 
@@ -116,6 +117,7 @@ class Bridge:
         )
         self._unobserved_since: float | None = clock()
         self._look_again = asyncio.Event()
+        self._peak = memory.Peak()
         self._fast_agi = _fast_agi_server(settings, self._control, self._log)
         self._ops = _ops_server(settings, self._control, self._state, self._activity, self._without_secrets)
 
@@ -146,6 +148,7 @@ class Bridge:
             watching = [
                 group.create_task(self._end_what_nobody_sees(), name="unobserved"),
                 group.create_task(self._ask_again(), name="snapshot"),
+                group.create_task(self._give_memory_back(), name="memory"),
             ]
             notifying = group.create_task(self.notifier.run(self._state), name="notify")
             self._log.info("bridge.started")
@@ -298,6 +301,16 @@ class Bridge:
             if since is not None and self._clock() - since >= limit and self._tracker.live_calls:
                 self._log.warning("calls.given_up", live_calls=self._tracker.live_calls, seconds=limit)
                 self._tell(self._tracker.give_up(self._clock()))
+
+    async def _give_memory_back(self) -> None:
+        """Whenever a peak of calls, or an outage of Zammad, is over: others on the machine may need it."""
+        while True:
+            await self._sleep(_LOOK_AROUND_EVERY)
+            if self._peak.is_over(self._tracker.live_calls + self._outbox.waiting, self._clock()):
+                self._tracker.compact()
+                self._outbox.compact()
+                memory.give_back()
+                self._log.debug("bridge.memory_given_back")
 
     def _without_secrets(self, text: str) -> str:
         return self._redaction.text(text)

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from ami2zammad.asterisk.errors import ConnectionLost
 from ami2zammad.bridge import Bridge
+from ami2zammad.memory import QUIET_FOR
 from ami2zammad.sandbox.pbx import PbxSandbox
 from ami2zammad.sandbox.zammad import Fault, ZammadSandbox
 from ami2zammad.settings import AsteriskSettings, CallSettings, NumberSettings, OutboxSettings, Settings, ZammadSettings
@@ -133,6 +134,38 @@ async def test_connections_that_show_no_channels_do_not_keep_entries_open() -> N
             await bridge._disconnected(ConnectionLost("no list"))
             await time.advance(settings.calls.unobserved_limit / 4)
         await zammad.wait_for(lambda z: z.log[0].state == "hangup", 30)
+        stop.set()
+
+
+async def test_memory_is_given_back_after_a_peak_and_calls_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ami2zammad.memory.AT_LEAST", 1)
+    recording = (RECORDINGS / "in_answer_caller_hangs_up.ami").read_bytes()
+    answered, _, end = recording[recording.index(b"Event: Newchannel") :].partition(b"Event: HangupRequest")
+    fake, passed, stop = FakeTime(), 0.0, asyncio.Event()
+    async with PbxSandbox() as pbx, ZammadSandbox() as zammad, asyncio.TaskGroup() as group:
+        outbox = OutboxSettings(path=tmp_path / "outbox.db")
+        settings = settings_for(pbx, zammad).model_copy(update={"outbox": outbox})
+        bridge = Bridge(settings, clock=lambda: time.monotonic() + passed, sleep=fake.sleep)
+        group.create_task(bridge.run(stop))
+        await pbx.wait_for(lambda: status_actions(pbx) == 1)
+        with capture_logs() as logs:
+            await pbx.send(answered)
+            await zammad.wait_for(lambda z: len(z.log) == 1 and z.log[0].state == "answer", 30)
+            # One look that sees the call, one that does not, and one when it has been quiet for long enough.
+            await fake.advance(15)
+            await pbx.send(b"Event: HangupRequest" + end)
+            await zammad.wait_for(lambda z: z.log[0].state == "hangup", 30)
+            # Its reply is under way: until then the event still waits.
+            await bridge._outbox.drain(30)
+            await fake.advance(15)
+            assert "bridge.memory_given_back" not in [line["event"] for line in logs]
+            passed += QUIET_FOR
+            await fake.advance(15)
+            assert [line["event"] for line in logs].count("bridge.memory_given_back") == 1
+        await pbx.play(RECORDINGS / "in_busy.ami")
+        await zammad.wait_for(lambda z: len(z.log) == 2 and z.log[1].state == "hangup", 30)
         stop.set()
 
 

@@ -60,11 +60,19 @@ def test_the_image_says_what_it_needs(engine: Podman) -> None:
     image = json.loads(engine.run("image", "inspect", IMAGE))[0]
     config = image["Config"]
     assert config["User"] == "10001:10001"
+    assert "PYTHONMALLOC=malloc" in config["Env"]
     assert (config["Entrypoint"], config["Cmd"]) == (["ami2zammad"], ["run"])
     assert list(config["Volumes"]) == ["/var/lib/ami2zammad"]
     assert image["HealthCheck" if "HealthCheck" in image else "Healthcheck"]["Test"] == [
         "CMD", "ami2zammad", "status", "--check",
     ]  # fmt: skip
+
+
+def test_the_image_decides_where_memory_comes_from(engine: Podman) -> None:
+    # Python itself refuses an allocator that it does not know: so the command heeds the image's PYTHONMALLOC.
+    options = ("--rm", "--cgroups=disabled", "--network=host", "--env=PYTHONMALLOC=unheard-of")
+    code, said = engine.attempt("run", *options, IMAGE, "--version")
+    assert (code, "PYTHONMALLOC" in said) == (1, True)
 
 
 def test_the_image_adds_little_to_its_base(engine: Podman) -> None:

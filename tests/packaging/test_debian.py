@@ -100,6 +100,13 @@ def test_the_libraries_are_whose_they_should_be(machine: Machine, release: str) 
     assert where.startswith("/usr/lib/python3/dist-packages" if release == "13" else "/usr/lib/ami2zammad/")
 
 
+def test_the_unit_decides_where_memory_comes_from(machine: Machine) -> None:
+    # Python itself refuses an allocator that it does not know: so the command heeds the unit's PYTHONMALLOC.
+    code, said = machine.attempt("env", "PYTHONMALLOC=unheard-of", "ami2zammad", "--version")
+    assert (code, "PYTHONMALLOC" in said) == (1, True)
+    assert machine.run("env", "PYTHONMALLOC=malloc", "ami2zammad", "--version")
+
+
 def test_the_commands_run(machine: Machine) -> None:
     recording = machine.take(RECORDINGS / "captures" / "in_answer.ami")
     lines = [json.loads(line) for line in machine.run("ami2zammad", "replay", recording).splitlines()]

@@ -57,3 +57,7 @@ def test_the_outbox_is_where_the_unit_may_write() -> None:
     path = OutboxSettings.model_fields["path"].default
     assert str(path.parent) == f"/var/lib/{values('StateDirectory')[0]}"
     assert values("ProtectSystem") == ["strict"]
+
+
+def test_memory_comes_from_where_it_can_be_given_back() -> None:
+    assert values("Environment") == ["PYTHONMALLOC=malloc"]

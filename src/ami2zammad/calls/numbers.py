@@ -142,3 +142,8 @@ class NumberPlan:
         if self.outbound_prefix and number not in self.extensions:
             number = number.removeprefix(self.outbound_prefix) or number
         return self.party(number)
+
+
+def forget_numbers() -> None:
+    """Forget the latest numbers, for the sake of the memory around them."""
+    _e164.cache_clear()

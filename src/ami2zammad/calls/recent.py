@@ -57,5 +57,9 @@ class Recent(Generic[ValueT]):
         self._set_alarm()
         return list(self._items)
 
+    def compact(self) -> None:
+        """Let go of the room that more keys took."""
+        self._items = OrderedDict(self._items)
+
     def _set_alarm(self) -> None:
         self._goes_at = next(iter(self._items.values()))[0] + self._seconds if self._items else _NEVER

@@ -22,7 +22,7 @@ from .directory import Agent, Directory
 from .documents import from_document, to_document
 from .entry import LogEntry
 from .events import VOICEMAIL, CallEvent, Cause, Direction, NewCall
-from .numbers import NumberPlan, is_diallable
+from .numbers import NumberPlan, forget_numbers, is_diallable
 from .parties import Parties, Talker
 from .recent import Recent
 from .sides import DEFAULT_TRUNK_CONTEXTS, Side, TrunkPatterns, base_name
@@ -194,6 +194,12 @@ class CallTracker:
         numbers = replace(self._rules.numbers, extensions=directory.extensions)
         self._rules = replace(self._rules, directory=directory, numbers=numbers)
         self._parties = Parties(numbers, directory)
+
+    def compact(self) -> None:
+        """Let go of the memory that many more calls took."""
+        self._ended.compact()
+        self._past.compact()
+        forget_numbers()
 
     # -- what outlives the bridge ---------------------------------------------------------------------------
 

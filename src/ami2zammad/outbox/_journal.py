@@ -140,6 +140,11 @@ class Journal:
         """Say whether something about this row is still to be written."""
         return any(row_id in one.rows or row_id in one.deleted for one in (self._pending, self._being_written))
 
+    def compact(self) -> None:
+        """Let go of the memory that many more rows took: a set does not shrink when it is emptied."""
+        self._rows_in_file = set(self._rows_in_file)
+        self._calls_in_file = set(self._calls_in_file)
+
     async def run(self) -> None:
         """Write until cancelled."""
         async with asyncio.TaskGroup() as aside:

@@ -242,6 +242,11 @@ class Outbox(Generic[ReplyT]):
             self._resting.add(family.key)
             self._work_to_do.set()
 
+    def compact(self) -> None:
+        """Let go of the memory that many more events took."""
+        if self._journal is not None:
+            self._journal.compact()
+
     # -- going out --------------------------------------------------------------------------------------------
 
     async def run(self) -> None:

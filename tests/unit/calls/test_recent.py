@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from ami2zammad.calls.recent import Recent
 
 
@@ -42,3 +44,16 @@ def test_what_was_before_a_moment_can_be_forgotten_at_once() -> None:
     assert "a" not in recent
     recent.forget(32.0)
     assert [key for key in "abc" if key in recent] == ["c"]
+
+
+def test_room_for_many_is_let_go_of_without_forgetting_the_rest() -> None:
+    recent: Recent[int] = Recent(30.0, 10_000)
+    for number in range(5_000):
+        recent.add(str(number), number, at=float(number))
+    recent.forget(5_028.0)
+    took = sys.getsizeof(recent._items)
+    recent.compact()
+    assert sys.getsizeof(recent._items) < took / 100
+    assert (len(recent), recent.get("4999", 0)) == (1, 4999)
+    recent.forget(5_029.0)
+    assert len(recent) == 0
