@@ -307,7 +307,7 @@ class Bridge:
         while True:
             await self._sleep(_LOOK_AROUND_EVERY)
             if self._peak.is_over(self._tracker.live_calls + self._outbox.waiting, self._clock()):
-                self._tracker.compact()
+                self._tracker.compact(self._clock())
                 self._outbox.compact()
                 memory.give_back()
                 self._log.debug("bridge.memory_given_back")

@@ -20,19 +20,21 @@ class Peak:
 
     def __init__(self) -> None:
         self._most = 0
+        self._left = 0
         self._over_since: float | None = None
 
     def is_over(self, count: int, now: float) -> bool:
         """Say, once for each peak, that `count` has been at half of it or less for `QUIET_FOR` seconds.
 
-        To be asked now and then; `now` is of a clock that never goes back.
+        While it goes on falling by half, these seconds begin anew: what ended last is remembered longest. To be asked
+        now and then; `now` is of a clock that never goes back.
         """
         self._most = max(self._most, count)
         if self._most < AT_LEAST or count > self._most // 2:
             self._over_since = None
             return False
-        if self._over_since is None:
-            self._over_since = now
+        if self._over_since is None or (self._left >= AT_LEAST and count <= self._left // 2):
+            self._over_since, self._left = now, count
         if now - self._over_since < QUIET_FOR:
             return False
         self._most, self._over_since = count, None

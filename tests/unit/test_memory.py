@@ -37,6 +37,23 @@ def test_a_pause_within_a_peak_ends_it_not() -> None:
     assert peak.is_over(0, 60.0 + QUIET_FOR)
 
 
+def test_a_peak_that_is_still_falling_is_not_over() -> None:
+    peak = Peak()
+    peak.is_over(MANY, 0.0)
+    peak.is_over(MANY // 2, 1.0)
+    assert not peak.is_over(0, 30.0)
+    assert not peak.is_over(0, 30.0 + QUIET_FOR - 0.1)
+    assert peak.is_over(0, 30.0 + QUIET_FOR)
+
+
+def test_the_last_few_calls_do_not_put_it_off() -> None:
+    peak = Peak()
+    peak.is_over(MANY, 0.0)
+    peak.is_over(AT_LEAST // 2, 1.0)
+    peak.is_over(1, 30.0)
+    assert peak.is_over(0, 1.0 + QUIET_FOR)
+
+
 def test_what_is_left_of_a_peak_may_be_one() -> None:
     peak = Peak()
     peak.is_over(MANY, 0.0)

@@ -57,8 +57,9 @@ class Recent(Generic[ValueT]):
         self._set_alarm()
         return list(self._items)
 
-    def compact(self) -> None:
-        """Let go of the room that more keys took."""
+    def compact(self, now: float) -> None:
+        """Forget what is older than `seconds`, and let go of the room that more keys took."""
+        self.forget(now)
         self._items = OrderedDict(self._items)
 
     def _set_alarm(self) -> None:

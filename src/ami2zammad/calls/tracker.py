@@ -195,10 +195,10 @@ class CallTracker:
         self._rules = replace(self._rules, directory=directory, numbers=numbers)
         self._parties = Parties(numbers, directory)
 
-    def compact(self) -> None:
+    def compact(self, now: float) -> None:
         """Let go of the memory that many more calls took."""
-        self._ended.compact()
-        self._past.compact()
+        self._ended.compact(now)
+        self._past.compact(now)
         forget_numbers()
 
     # -- what outlives the bridge ---------------------------------------------------------------------------

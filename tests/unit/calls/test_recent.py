@@ -50,9 +50,8 @@ def test_room_for_many_is_let_go_of_without_forgetting_the_rest() -> None:
     recent: Recent[int] = Recent(30.0, 10_000)
     for number in range(5_000):
         recent.add(str(number), number, at=float(number))
-    recent.forget(5_028.0)
     took = sys.getsizeof(recent._items)
-    recent.compact()
+    recent.compact(5_028.0)
     assert sys.getsizeof(recent._items) < took / 100
     assert (len(recent), recent.get("4999", 0)) == (1, 4999)
     recent.forget(5_029.0)
